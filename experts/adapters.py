@@ -1,0 +1,199 @@
+"""LoRA adapters on disk: PEFT folders, read and checked before anything is loaded into a model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+EMBEDDED = Path(__file__).parent / "adapters"
+_KEY = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
+
+
+class AdapterError(ValueError):
+    """An adapter cannot be used with this base; the message gives the folder and the reason."""
+
+
+@dataclass(frozen=True)
+class LoraWeight:
+    """The pair of one module: `a` [rank, in], `b` [out, rank], and the scale α/r."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """Inner dimension of the pair."""
+        return int(self.a.shape[0])
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A checked adapter: module path in the base model → its low-rank pair."""
+
+    name: str
+    weights: Mapping[str, LoraWeight]
+
+
+def embedded_adapters() -> list[str]:
+    """Names of the adapters that come with the package."""
+    return sorted(p.parent.name for p in EMBEDDED.glob(f"*/{CONFIG_FILE}"))
+
+
+def load_adapter(
+    name: str, folder: Path, linears: Mapping[str, tuple[int, int]], base: str = ""
+) -> Adapter:
+    """Read and check a PEFT folder against the base model's linear layers.
+
+    Args:
+        linears: module path → (in_features, out_features) of the base model.
+        base: name of the base model; an adapter that names another one is refused.
+
+    Raises:
+        AdapterError: not a plain LoRA folder, another base, wrong rank, missing or stray tensors.
+    """
+    config = _read_config(folder)
+    _check_base(folder, config, base)
+    weights = _read_weights(folder, config, linears)
+    return Adapter(name, weights)
+
+
+def _refuse(folder: Path, reason: str) -> AdapterError:
+    return AdapterError(f"adapter {str(folder)!r} is refused: {reason}")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise _refuse(folder, f"there is no {CONFIG_FILE} in it")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise _refuse(folder, f"{CONFIG_FILE} is not JSON ({error})") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise _refuse(folder, "peft_type must be LORA")
+    unsupported = {
+        "use_dora": "DoRA",
+        "modules_to_save": "modules_to_save",
+        "trainable_token_indices": "trained token embeddings",
+        "layer_replication": "layer replication",
+        "lora_bias": "LoRA biases",
+    }
+    for key, what in unsupported.items():
+        if config.get(key):
+            raise _refuse(folder, f"{what} ({key}) cannot be gated and is not supported")
+    if config.get("bias", "none") != "none":
+        raise _refuse(folder, f"trained biases (bias={config['bias']!r}) are not supported")
+    if not isinstance(config.get("r"), int) or config["r"] < 1:
+        raise _refuse(folder, f"r must be a positive integer, not {config.get('r')!r}")
+    return config
+
+
+def _check_base(folder: Path, config: Mapping[str, Any], base: str) -> None:
+    recorded = str(config.get("base_model_name_or_path") or "")
+    # A path tells where somebody's base lay, not which it was; then only the shapes can tell.
+    comparable = base and recorded and not recorded.startswith(("/", ".", "~"))
+    if comparable and _stem(recorded) != _stem(base):
+        raise _refuse(folder, f"it was trained over {recorded!r}, the base here is {base!r}")
+
+
+def _stem(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1].casefold()
+
+
+def _read_weights(
+    folder: Path, config: Mapping[str, Any], linears: Mapping[str, tuple[int, int]]
+) -> dict[str, LoraWeight]:
+    sides = _read_tensors(folder)
+    weights: dict[str, LoraWeight] = {}
+    for module in sorted({module for module, _ in sides}):
+        if module not in linears:
+            raise _refuse(folder, f"module {module!r} is no linear layer of this base model")
+        pair = [sides.get((module, side)) for side in "AB"]
+        if pair[0] is None or pair[1] is None:
+            missing = "AB"[0 if pair[0] is None else 1]
+            raise _refuse(folder, f"tensor lora_{missing} of {module!r} is missing")
+        rank = int(_pattern(config.get("rank_pattern"), module, config["r"]))
+        _check_shapes(folder, module, pair[0], pair[1], rank, linears[module])
+        alpha = float(_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8)))
+        scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+        weights[module] = LoraWeight(pair[0], pair[1], scale)
+    if not weights:
+        raise _refuse(folder, f"{WEIGHTS_FILE} holds no LoRA tensors")
+    _check_complete(folder, config, weights, linears)
+    return weights
+
+
+def _read_tensors(folder: Path) -> dict[tuple[str, str], torch.Tensor]:
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt")]
+        reason = f"there is no {WEIGHTS_FILE} in it"
+        if pickled:
+            reason = (
+                f"{pickled[0]} is a pickle, which can run code when read; save the adapter as "
+                f"{WEIGHTS_FILE} (PEFT: save_pretrained(..., safe_serialization=True))"
+            )
+        raise _refuse(folder, reason)
+    sides: dict[tuple[str, str], torch.Tensor] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():
+                match = _KEY.match(key)
+                if match is None:
+                    raise _refuse(folder, f"tensor {key!r} is not part of a plain LoRA")
+                sides[match["module"], match["side"]] = file.get_tensor(key)
+    except SafetensorError as error:
+        raise _refuse(folder, f"{WEIGHTS_FILE} is damaged ({error})") from error
+    return sides
+
+
+def _pattern(pattern: Mapping[str, float] | None, module: str, default: float) -> float:
+    # PEFT matches a pattern's key against the end of the module path.
+    for key, value in (pattern or {}).items():
+        if re.match(rf"(.*\.)?({key})$", module):
+            return value
+    return default
+
+
+def _check_shapes(
+    folder: Path,
+    module: str,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    rank: int,
+    features: tuple[int, int],
+) -> None:
+    expected = ((rank, features[0]), (features[1], rank))
+    found = (tuple(a.shape), tuple(b.shape))
+    if found != expected:
+        raise _refuse(
+            folder,
+            f"{module!r} has shapes A {found[0]} and B {found[1]}; this base and r={rank} need "
+            f"A {expected[0]} and B {expected[1]}",
+        )
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        raise _refuse(folder, f"{module!r} holds values that are not finite")
+
+
+def _check_complete(
+    folder: Path,
+    config: Mapping[str, Any],
+    weights: Mapping[str, LoraWeight],
+    linears: Mapping[str, tuple[int, int]],
+) -> None:
+    targets = config.get("target_modules")
+    if isinstance(targets, list) and not config.get("layers_to_transform"):
+        for module in linears:
+            if any(module == t or module.endswith(f".{t}") for t in targets):
+                if module not in weights:
+                    raise _refuse(folder, f"tensors of target module {module!r} are missing")

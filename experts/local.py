@@ -1,0 +1,128 @@
+"""Local experts: one base model with its adapters behind one engine.
+
+The same class serves one expert of a deployment of its own and all experts together: a replica
+always holds the base once and every adapter of that base, so any mix can be made inside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from experts.adapters import EMBEDDED, load_adapter
+from experts.engine import Engine, EngineLimits, WeightedGate
+from experts.gated import Gate
+from experts.generation import (
+    Chunk,
+    ExpertError,
+    Generation,
+    Health,
+    LocalMode,
+    Score,
+    Scoring,
+)
+from experts.runner import Runner
+from experts.store import ModelStore
+from experts.template import render_prompt
+
+
+@dataclass(frozen=True)
+class LocalSpec:
+    """A base model and the experts over it: expert name → adapter folder, or None for the base.
+
+    `model` is any source of the model store; `embedded:NAME` names an adapter of the package.
+    """
+
+    model: str
+    experts: tuple[tuple[str, str | None], ...]
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 0
+    limits: EngineLimits = EngineLimits()
+
+
+class LocalExperts:
+    """Experts of one base model, in this process."""
+
+    def __init__(self, spec: LocalSpec) -> None:
+        folder = ModelStore().resolve(spec.model, revision=spec.revision)
+        self._runner = Runner(folder, device=spec.device, dtype=spec.dtype, threads=spec.threads)
+        self._adapted = {name for name, path in spec.experts if path}
+        self._names = tuple(name for name, _ in spec.experts)
+        linears = self._runner.bank.linears
+        self._runner.bank.load(
+            [
+                load_adapter(name, adapter_folder(path), linears, spec.model)
+                for name, path in spec.experts
+                if path
+            ]
+        )
+        self.engine = Engine(self._runner, spec.limits)
+        self.engine.start()
+
+    async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
+        """Stream the answer of the weighted experts of a request.
+
+        Raises:
+            ExpertError: an expert is not here, or the engine cannot take the request.
+        """
+        members = self.members(request.mode, request.experts)
+        prompt = await asyncio.to_thread(self.prompt, request.messages)
+        method = "lockstep" if len(members) > 1 else ""
+        stream = self.engine.generate(
+            request.id, prompt, members, request.sampling, method, request.posterior
+        )
+        async with aclosing(stream):
+            async for chunk in stream:
+                yield chunk
+
+    async def score(self, request: Scoring) -> Score:
+        """Log-likelihood of a text as the answer to a conversation, under one expert."""
+        gate = self.members(LocalMode.SINGLE, ((request.expert, 1.0),))[0].gate
+        prompt = await asyncio.to_thread(self.prompt, request.messages)
+        return await self.engine.score(os.urandom(8).hex(), prompt, request.text, gate)
+
+    async def health(self) -> Health:
+        """Which experts are here and how busy they are."""
+        running, waiting = self.engine.load
+        return Health(self._names, str(self._runner.device), running, waiting, os.getpid())
+
+    def check_health(self) -> None:
+        """Raise when the engine can no longer answer, so that the replica is replaced."""
+        if self.engine.failure is not None:
+            raise ExpertError(f"the engine has failed: {self.engine.failure}")
+
+    def prompt(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """Token ids of a conversation under the model's chat template."""
+        return render_prompt(self._runner.tokenizer, messages)
+
+    def members(self, mode: LocalMode, experts: Sequence[tuple[str, float]]) -> list[WeightedGate]:
+        """The rows of a request: one for `single` and `blend`, one per expert for `mixture`."""
+        unknown = [name for name, _ in experts if name not in self._names]
+        if unknown or not experts:
+            raise ExpertError(f"experts {unknown} are not here; here are {list(self._names)}")
+        if mode is LocalMode.MIXTURE:
+            members = [WeightedGate(self._gate(((n, 1.0),)), w) for n, w in experts if w > 0]
+        elif mode is LocalMode.BLEND:
+            members = [WeightedGate(self._gate(experts), 1.0)]
+        else:
+            members = [WeightedGate(self._gate(((experts[0][0], 1.0),)), 1.0)]
+        return members
+
+    def _gate(self, experts: Sequence[tuple[str, float]]) -> Gate:
+        gate: Mapping[str, float] = {n: w for n, w in experts if n in self._adapted}
+        return gate
+
+
+def adapter_folder(path: str) -> Path:
+    """The folder of an adapter as written in a configuration."""
+    if path.startswith("embedded:"):
+        folder = EMBEDDED / Path(path.removeprefix("embedded:")).name
+    else:
+        folder = Path(path).expanduser()
+    return folder

@@ -1,0 +1,281 @@
+"""Training of one expert: a LoRA adapter over a frozen base (Hu et al. 2021, arXiv 2106.09685).
+
+Loss is the mean cross-entropy of the response tokens only; the vocabulary projection, a fifth of
+the work of a small model, is computed at those positions alone. Batches hold rows of similar
+length. A run that is stopped continues from its last checkpoint to the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from experts.examples import Example, bucket
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_IGNORED = -100
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What decides the weights of an adapter, besides data and base."""
+
+    rank: int = 8
+    alpha: int = 16
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    epochs: int = 1
+    batch_tokens: int = 1024
+    max_length: int = 512
+    seed: int = 0
+    checkpoint_every: int = 50
+    targets: tuple[str, ...] = TARGETS
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step, for the progress bar. `loss` in nats per token; times in seconds."""
+
+    number: int
+    total: int
+    loss: float
+    tokens: int
+    elapsed: float
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left at the present pace."""
+        return self.elapsed / max(self.number, 1) * (self.total - self.number)
+
+
+@dataclass
+class TrainingReport:
+    """What a run did. Losses are nats per response token on the held-out rows."""
+
+    rows: int
+    trained_tokens: int
+    steps: int
+    seconds: float
+    loss_before: float
+    loss_after: float
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def train_adapter(
+    model: Any,  # noqa: ANN401
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    folder: Path,
+    options: TrainingOptions,
+    on_step: Callable[[Step], None] = lambda _step: None,
+) -> TrainingReport:
+    """Train an adapter over `model` and write it to `folder` as a PEFT folder in float16.
+
+    A `.checkpoint` folder beside the adapter holds the state of an unfinished run; the same call
+    continues from it and removes it at the end.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(options.seed)
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        target_modules=list(options.targets),
+        task_type="CAUSAL_LM",
+    )
+    peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
+    run = _Run(peft_model, examples, folder, options)
+    before = mean_loss(peft_model, held_out, options.batch_tokens)
+    seconds = run.train(on_step)
+    after = mean_loss(peft_model, held_out, options.batch_tokens)
+    save_adapter(peft_model, folder)
+    shutil.rmtree(run.checkpoint, ignore_errors=True)
+    return TrainingReport(
+        rows=len(examples),
+        trained_tokens=sum(e.response_length for e in examples) * options.epochs,
+        steps=len(run.batches),
+        seconds=seconds,
+        loss_before=before,
+        loss_after=after,
+        options=asdict(options),
+    )
+
+
+class _Run:
+    """State of one run: parameters, optimiser, schedule, position."""
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        examples: Sequence[Example],
+        folder: Path,
+        options: TrainingOptions,
+    ) -> None:
+        self.model, self.options = model, options
+        self.checkpoint = folder.with_name(folder.name + ".checkpoint")
+        self.batches = [
+            batch
+            for epoch in range(options.epochs)
+            for batch in bucket(examples, options.batch_tokens, options.seed + epoch)
+        ]
+        self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=options.learning_rate, weight_decay=0.0, betas=(0.9, 0.99)
+        )
+        total = len(self.batches)
+        warmup = max(1, round(total * options.warmup))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _cosine(step, warmup, total)
+        )
+        self.fingerprint = _fingerprint(self.batches, options)
+        self.done, self.seconds = 0, 0.0
+
+    def train(self, on_step: Callable[[Step], None]) -> float:
+        self._restore()
+        self.model.train()
+        for number in range(self.done, len(self.batches)):
+            started = time.perf_counter()
+            loss, tokens = self._step(self.batches[number])
+            self.done = number + 1
+            self.seconds += time.perf_counter() - started
+            on_step(Step(self.done, len(self.batches), loss, tokens, self.seconds))
+            if self.done % self.options.checkpoint_every == 0:
+                self._save()
+        return self.seconds
+
+    def _step(self, batch: Sequence[Example]) -> tuple[float, int]:
+        losses = token_losses(self.model, batch)
+        loss = losses.mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        return float(loss.detach()), losses.numel()
+
+    def _save(self) -> None:
+        tensors = {}
+        for name, parameter in self.parameters.items():
+            state = self.optimizer.state[parameter]
+            tensors[f"p:{name}"] = parameter.detach().contiguous()
+            tensors[f"m:{name}"] = state["exp_avg"].contiguous()
+            tensors[f"v:{name}"] = state["exp_avg_sq"].contiguous()
+        scratch = self.checkpoint.with_suffix(".writing")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        save_file(tensors, scratch / "state.safetensors")
+        body = {"done": self.done, "seconds": self.seconds, "fingerprint": self.fingerprint}
+        (scratch / "state.json").write_text(json.dumps(body))
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+        scratch.rename(self.checkpoint)
+
+    def _restore(self) -> None:
+        path = self.checkpoint / "state.json"
+        state = json.loads(path.read_text()) if path.is_file() else {}
+        # A checkpoint of other data or options must not leak into this run.
+        if state.get("fingerprint") == self.fingerprint:
+            tensors = load_file(self.checkpoint / "state.safetensors")
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    parameter.copy_(tensors[f"p:{name}"])
+                    self.optimizer.state[parameter] = {
+                        "step": torch.tensor(float(state["done"])),
+                        "exp_avg": tensors[f"m:{name}"],
+                        "exp_avg_sq": tensors[f"v:{name}"],
+                    }
+            self.done, self.seconds = state["done"], state["seconds"]
+            self.schedule.last_epoch = self.done
+            for group, scale in zip(
+                self.optimizer.param_groups, self.schedule.lr_lambdas, strict=True
+            ):
+                group["lr"] = self.options.learning_rate * scale(self.done)
+
+
+def token_losses(model: Any, batch: Sequence[Example]) -> torch.Tensor:  # noqa: ANN401
+    """Cross-entropy in nats of every response token of the batch, flattened row by row."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    device = next(causal.parameters()).device
+    width = max(len(e.tokens) for e in batch)
+    ids = torch.zeros(len(batch), width, dtype=torch.long)
+    mask = torch.zeros(len(batch), width, dtype=torch.long)
+    labels = torch.full((len(batch), width), _IGNORED)
+    for row, example in enumerate(batch):
+        length = len(example.tokens)
+        ids[row, :length] = torch.tensor(example.tokens)
+        mask[row, :length] = 1
+        labels[row, example.prompt_length : length] = ids[row, example.prompt_length : length]
+    hidden = causal.get_decoder()(input_ids=ids.to(device), attention_mask=mask.to(device))[0]
+    targets = labels[:, 1:].to(device)
+    trained = targets != _IGNORED
+    logits = causal.get_output_embeddings()(hidden[:, :-1][trained])
+    return functional.cross_entropy(logits.float(), targets[trained], reduction="none")
+
+
+def row_losses(
+    model: Any,  # noqa: ANN401
+    examples: Sequence[Example],
+    batch_tokens: int,
+    on_batch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[tuple[Example, float]]:
+    """Summed loss (nats) of each example's response, without gradients."""
+    found: list[tuple[Example, float]] = []
+    was_training = model.training
+    model.eval()
+    batches = bucket(examples, batch_tokens, seed=0)
+    with torch.inference_mode():
+        for number, batch in enumerate(batches, start=1):
+            lengths = [e.response_length for e in batch]
+            losses = torch.split(token_losses(model, batch), lengths)
+            found += [(e, float(part.sum())) for e, part in zip(batch, losses, strict=True)]
+            on_batch(number, len(batches))
+    model.train(was_training)
+    return found
+
+
+def mean_loss(model: Any, examples: Sequence[Example], batch_tokens: int) -> float:  # noqa: ANN401
+    """Mean loss in nats per response token; NaN without examples."""
+    rows = row_losses(model, examples, batch_tokens)
+    tokens = sum(e.response_length for e, _ in rows)
+    return sum(loss for _, loss in rows) / tokens if tokens else math.nan
+
+
+def save_adapter(model: Any, folder: Path) -> None:  # noqa: ANN401
+    """Write a PEFT folder in float16, whole or not at all."""
+    scratch = folder.with_name(folder.name + ".writing")
+    shutil.rmtree(scratch, ignore_errors=True)
+    model.save_pretrained(scratch, safe_serialization=True)
+    path = scratch / "adapter_model.safetensors"
+    halves = {name: tensor.to(torch.float16) for name, tensor in load_file(path).items()}
+    save_file(halves, path, metadata={"format": "pt"})
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (scratch / name).replace(folder / name)
+    shutil.rmtree(scratch)
+
+
+def _cosine(step: int, warmup: int, total: int) -> float:
+    if step < warmup:
+        scale = (step + 1) / warmup
+    else:
+        scale = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    return scale
+
+
+def _fingerprint(batches: Sequence[Sequence[Example]], options: TrainingOptions) -> str:
+    import hashlib
+
+    digest = hashlib.blake2b(json.dumps(asdict(options), sort_keys=True).encode(), digest_size=16)
+    for batch in batches:
+        for example in batch:
+            digest.update(repr(example.tokens).encode())
+    return digest.hexdigest()

@@ -1,0 +1,261 @@
+"""The Serve graph: `build(config)` wires the replicas' plain classes into Ray Serve deployments.
+
+The only module that knows Ray. Everything that crosses a handle is a frozen value; errors of ours
+come back as themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.serve.config import AutoscalingConfig
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatus
+
+from experts.generation import Busy, Chunk, ExpertError, Generation, Health, Score, Scoring
+from orchestrator.combination import Combiner
+from orchestrator.config import Config, DeploymentConfig, Placement
+from orchestrator.gateway import Gateway
+from orchestrator.pipeline import Pipeline
+from orchestrator.replicas import ExpertReplica, RetrieverReplica, RouterReplica, Vectors
+from orchestrator.telemetry import Carrier, Telemetry, otel_environment
+from retrieval.passage import Passage
+from router.decision import Decision
+from router.overrides import Overrides
+
+APPLICATION = "collegium"
+_PATIENCE = 2.0
+"""Seconds of silence before a stream asks whether its deployment still has a replica."""
+
+
+def build(args: Mapping[str, Any] | None = None) -> serve.Application:
+    """The application from `{"config": {...}}`, the body of a configuration file.
+
+    Without arguments it is the embedded default. This is the import path for `serve deploy` and for
+    KubeRay: `orchestrator.app:build`.
+    """
+    body = (args or {}).get("config")
+    return graph(Config.check(body) if body else Config.load())
+
+
+def graph(config: Config) -> serve.Application:
+    """All deployments of a configuration, the gateway as ingress."""
+    router = _deploy(RouterReplica, "Router", config.router.deployment).bind(config)
+    retriever = _deploy(RetrieverReplica, "Retriever", config.retrieval.deployment).bind(config)
+    experts = _experts(config)
+    gateway = serve.ingress()(GatewayReplica)
+    deployment = _deploy(gateway, "Gateway", config.server.deployment)
+    return deployment.bind(config, router, retriever, experts)
+
+
+def groups(config: Config) -> list[tuple[str, ...]]:
+    """The experts of each deployment, its own first: together by base model, or one by one."""
+    together: dict[str, list[str]] = {}
+    for name, expert in config.experts.items():
+        alone = expert.model is None or config.placement is Placement.APART
+        together.setdefault(f"expert {name}" if alone else f"model {expert.model}", []).append(name)
+    return [tuple(names) for names in together.values()]
+
+
+def deployment_name(names: Sequence[str], config: Config) -> str:
+    """The name of the deployment that answers for these experts."""
+    expert = config.experts[names[0]]
+    together = expert.model is not None and config.placement is Placement.TOGETHER
+    return f"Experts:{expert.model}" if together else f"Expert:{names[0]}"
+
+
+def _experts(config: Config) -> dict[str, Any]:
+    bound: dict[str, Any] = {}
+    for names in groups(config):
+        settings = config.experts[names[0]].deployment
+        deployment = _deploy(ExpertReplica, deployment_name(names, config), settings)
+        node = deployment.bind(config, list(names))
+        bound |= dict.fromkeys(names, node)
+    return bound
+
+
+def _deploy(target: Any, name: str, settings: DeploymentConfig) -> Any:  # noqa: ANN401
+    scaling, resources = settings.autoscaling, settings.resources
+    actor: dict[str, Any] = {
+        "num_cpus": resources.num_cpus,
+        "num_gpus": resources.num_gpus,
+        "resources": dict(resources.custom),
+        "runtime_env": {"env_vars": otel_environment()},
+    }
+    if resources.memory_gb is not None:
+        actor["memory"] = int(resources.memory_gb * 2**30)
+    return serve.deployment(
+        target,
+        name=name,
+        ray_actor_options=actor,
+        max_ongoing_requests=settings.max_ongoing_requests,
+        max_queued_requests=settings.max_queued_requests,
+        # Short periods: a killed replica must be noticed before its callers lose patience.
+        health_check_period_s=2,
+        health_check_timeout_s=30,
+        graceful_shutdown_timeout_s=10,
+        graceful_shutdown_wait_loop_s=0.5,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=scaling.min_replicas,
+            initial_replicas=scaling.min_replicas,
+            max_replicas=scaling.max_replicas,
+            target_ongoing_requests=scaling.target_ongoing_requests,
+            upscale_delay_s=scaling.upscale_delay_s,
+            downscale_delay_s=scaling.downscale_delay_s,
+            metrics_interval_s=1.0,
+            look_back_period_s=max(2.0, min(10.0, scaling.upscale_delay_s)),
+        ),
+    )
+
+
+class GatewayReplica:
+    """The ingress: a gateway over handles."""
+
+    def __init__(
+        self,
+        config: Config,
+        router: DeploymentHandle,
+        retriever: DeploymentHandle,
+        experts: Mapping[str, DeploymentHandle],
+    ) -> None:
+        telemetry = Telemetry(config.telemetry.service_name, "gateway")
+        ports = {
+            name: ExpertHandle(
+                experts[name],
+                deployment_name(names, config),
+                config.experts[names[0]].deployment.autoscaling.min_replicas,
+            )
+            for names in groups(config)
+            for name in names
+        }
+        found = RetrieverHandle(retriever)
+        pipeline = Pipeline(config, RouterHandle(router), found, Combiner(config, ports), telemetry)
+        self._gateway = Gateway(config, pipeline, found, telemetry)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Serve after construction."""
+        return self._gateway.app()
+
+
+@dataclass(frozen=True)
+class RouterHandle:
+    """The Router deployment across Ray."""
+
+    handle: DeploymentHandle
+
+    async def route(
+        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+    ) -> Decision:
+        """See `RouterPort`."""
+        with _own_errors():
+            decision: Decision = await self.handle.route.remote(messages, overrides, trace)
+        return decision
+
+
+@dataclass(frozen=True)
+class RetrieverHandle:
+    """The Retriever deployment across Ray."""
+
+    handle: DeploymentHandle
+
+    async def search(
+        self,
+        text: str,
+        vector: Vectors,
+        collections: Sequence[str],
+        top_k: int,
+        trace: Carrier,
+    ) -> list[Passage]:
+        """See `RetrieverPort`."""
+        with _own_errors():
+            found: list[Passage] = await self.handle.search.remote(
+                text, vector, collections, top_k, trace
+            )
+        return found
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """See `RetrieverPort`."""
+        with _own_errors():
+            vectors: Vectors = await self.handle.embed.remote(list(texts))
+        return vectors
+
+
+class ExpertHandle:
+    """One expert's deployment across Ray.
+
+    A request to a deployment whose replicas are all dead would wait for the restart; here it fails
+    within seconds, so that the generalist can stand in. A deployment that may scale to zero is
+    waited for.
+    """
+
+    def __init__(self, handle: DeploymentHandle, name: str, min_replicas: int) -> None:
+        self._handle, self._name, self._min_replicas = handle, name, min_replicas
+        self._streams = handle.options(stream=True)
+
+    async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
+        """See `ExpertPort`."""
+        with _own_errors():
+            stream = self._streams.generate.remote(request)
+            try:
+                first = await self._first(stream)
+                while first is not None:
+                    yield first
+                    first = await anext(stream, None)
+            finally:
+                stream.cancel()
+
+    async def score(self, request: Scoring) -> Score:
+        """See `ExpertPort`."""
+        with _own_errors():
+            score: Score = await self._handle.score.remote(request)
+        return score
+
+    async def health(self) -> Health:
+        """See `ExpertPort`."""
+        with _own_errors():
+            health: Health = await self._handle.health.remote()
+        return health
+
+    async def _first(self, stream: Any) -> Chunk | None:  # noqa: ANN401
+        waiting = asyncio.ensure_future(anext(stream, None))
+        try:
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=_PATIENCE)
+                if not waiting.done() and self._min_replicas > 0:
+                    await self._check_alive()
+            chunk: Chunk | None = waiting.result()
+            return chunk
+        finally:
+            waiting.cancel()
+
+    async def _check_alive(self) -> None:
+        status = await asyncio.to_thread(serve.status)
+        application = status.applications.get(APPLICATION)
+        found = application.deployments.get(self._name) if application else None
+        starting = application is not None and application.status == ApplicationStatus.DEPLOYING
+        if found is not None and not found.replica_states.get("RUNNING") and not starting:
+            raise ExpertError(f"{self._name} has no running replica, it is being restarted")
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Turn Ray's errors into ours; what our own code raised in a replica comes out as it was."""
+    try:
+        yield
+    except RayTaskError as error:
+        cause = error.cause if isinstance(error.cause, Exception) else None
+        raise cause or ExpertError(str(error)) from error
+    except BackPressureError as error:
+        raise Busy("the expert's queue is full") from error
+    except (RayActorError, DeploymentUnavailableError) as error:
+        raise ExpertError(f"its replica died or is not available: {error}") from error
+    except RayError as error:
+        raise ExpertError(str(error)) from error

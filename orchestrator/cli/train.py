@@ -1,0 +1,190 @@
+"""`collegium train`: experts and the router, from JSON Lines files."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.console import err, out, readable_errors
+
+
+@click.group()
+def train() -> None:
+    """Train an expert's adapter or the router's gate."""
+
+
+@dataclass(frozen=True)
+class _ExpertJob:
+    name: str
+    data: tuple[Path, ...]
+    base: str
+    folder: Path
+    tokens: int
+    held_out: float
+    held_out_rows: int
+    exclude: tuple[str, ...]
+    threads: int
+
+
+@train.command("expert")
+@click.option("--name", required=True, help="Domain of the expert, e.g. legal.")
+@click.option(
+    "--data",
+    "data",
+    required=True,
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON Lines with `prompt` and `response` (repeatable; also bare arguments).",
+)
+@click.argument("more", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--base", default="smollm2-135m-instruct", show_default=True, help="Base model.")
+@click.option("--out", "folder", type=click.Path(path_type=Path), help="Default: adapters/NAME.")
+@click.option("--tokens", default=100_000, show_default=True, help="Trained (response) tokens.")
+@click.option("--held-out", default=0.03, show_default=True, help="Share of rows kept for loss.")
+@click.option("--held-out-rows", default=64, show_default=True, help="At most so many of them.")
+@click.option(
+    "--exclude-license",
+    "exclude",
+    multiple=True,
+    help="Leave out rows whose licence has this text.",
+)
+@click.option("--rank", default=8, show_default=True)
+@click.option("--alpha", default=16, show_default=True)
+@click.option("--learning-rate", default=1e-3, show_default=True)
+@click.option("--epochs", default=1, show_default=True)
+@click.option("--batch-tokens", default=512, show_default=True, help="Padded tokens a step.")
+@click.option("--max-length", default=512, show_default=True, help="Tokens of one row at most.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", default=0, help="CPU threads; default: all cores.")
+def train_expert(
+    name: str,
+    data: tuple[Path, ...],
+    more: tuple[Path, ...],
+    base: str,
+    folder: Path | None,
+    tokens: int,
+    held_out: float,
+    held_out_rows: int,
+    exclude: tuple[str, ...],
+    threads: int,
+    **options: float,
+) -> None:
+    """Train a LoRA adapter for one domain and write it with its model card.
+
+    Stop it with Ctrl-C and run the same command again: it continues from the last checkpoint.
+
+    \b
+    collegium train expert --name legal --data train/legal.jsonl --tokens 60000
+    """
+    from experts.examples import ExampleError
+    from experts.store import ModelError
+    from experts.training import TrainingOptions
+
+    job = _ExpertJob(
+        name,
+        (*data, *more),
+        base,
+        folder or Path("adapters") / name,
+        tokens,
+        held_out,
+        held_out_rows,
+        exclude,
+        threads,
+    )
+    with readable_errors(ExampleError, ModelError):
+        _train(job, TrainingOptions(**options))  # type: ignore[arg-type]
+
+
+def _train(job: _ExpertJob, options: object) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from experts.card import write_card
+    from experts.examples import ExampleError, choose, read_rows, split_rows, tokenise
+    from experts.store import ModelStore
+    from experts.training import TrainingOptions, train_adapter
+
+    if not isinstance(options, TrainingOptions):
+        raise TypeError("options must be TrainingOptions")
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    base = ModelStore().pull(job.base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    rows = read_rows(job.data, exclude_licenses=job.exclude)
+    training, held = split_rows(rows, job.held_out, options.seed)
+    examples = [e for r in training if (e := tokenise(tokenizer, r, options.max_length))]
+    chosen = choose(examples, job.tokens, options.seed)
+    kept = [e for r in held if (e := tokenise(tokenizer, r, options.max_length))]
+    if not chosen or not kept:
+        raise ExampleError(
+            f"{len(chosen)} rows to train on and {len(kept)} held out: give more data, or change "
+            "--held-out, --max-length or --exclude-license"
+        )
+    err.print(
+        f"{len(chosen)} rows of {len(examples)}, {min(len(kept), job.held_out_rows)} held out"
+    )
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    with _Bar(job.name) as bar:
+        report = train_adapter(
+            model, chosen, kept[: job.held_out_rows], job.folder, options, bar.step
+        )
+    write_card(
+        job.folder,
+        name=job.name,
+        base=job.base,
+        command=_command(sys.argv[1:]),
+        examples=chosen,
+        report=report,
+    )
+    out.print(
+        f"{job.folder}: held-out loss {report.loss_before:.4f} -> {report.loss_after:.4f} "
+        f"nats/token, {report.trained_tokens} tokens in {report.seconds:.0f} s"
+    )
+
+
+def _command(arguments: Sequence[str]) -> str:
+    # The card must not carry the paths of the machine that trained.
+    shown = [Path(a).name if "/" in a and Path(a).is_file() else a for a in arguments]
+    return "collegium " + shlex.join(shown)
+
+
+class _Bar:
+    """Progress of a training run: smoothed loss, tokens a second and time left."""
+
+    def __init__(self, name: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._progress = Progress(
+            TextColumn("train {task.fields[name]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[eta]} left"),
+            console=err,
+        )
+        self._task = self._progress.add_task("", total=None, name=name, loss=0.0, eta="?")
+        self._loss: float | None = None
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        self._progress.stop()
+
+    def step(self, step: object) -> None:
+        from experts.training import Step
+
+        if not isinstance(step, Step):
+            raise TypeError("step must be a Step")
+        self._loss = step.loss if self._loss is None else 0.9 * self._loss + 0.1 * step.loss
+        eta = f"{int(step.remaining) // 60}:{int(step.remaining) % 60:02d}"
+        self._progress.update(
+            self._task, completed=step.number, total=step.total, loss=self._loss, eta=eta
+        )
+        if not err.is_terminal and (step.number % 20 == 0 or step.number == step.total):
+            err.print(f"step {step.number}/{step.total} loss {self._loss:.3f} {eta} left")

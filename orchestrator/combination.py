@@ -1,0 +1,228 @@
+"""Combination: from weighted experts to one stream of text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from experts.generation import (
+    Busy,
+    Chunk,
+    ExpertError,
+    Generation,
+    Health,
+    LocalMode,
+    PromptTooLong,
+    Score,
+    Scoring,
+)
+from orchestrator.config import Config
+from orchestrator.drafts import Draft, collect, rank, total_usage
+from orchestrator.errors import ExpertUnavailable, InvalidRequest
+from orchestrator.ports import ExpertPort
+from orchestrator.request import Mode
+
+logger = logging.getLogger(__name__)
+
+_TOKEN_LEVEL = (Mode.BLEND, Mode.MIXTURE)
+_FUSE = (
+    "Several experts answered the question below. Write one answer that keeps what is right in "
+    "theirs.\n\nQuestion: {question}\n\n{drafts}"
+)
+
+
+@dataclass(frozen=True)
+class Team:
+    """The experts that will speak, by weight, and how they are combined."""
+
+    experts: tuple[tuple[str, float], ...]
+    mode: Mode
+    note: str = ""
+
+    @property
+    def lead(self) -> str:
+        """The expert with the largest weight."""
+        return self.experts[0][0]
+
+
+@dataclass
+class Outcome:
+    """What became of a combination, for the report."""
+
+    mode: Mode
+    method: str = ""
+    fallback: bool = False
+    spoke: tuple[tuple[str, float], ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+class Combiner:
+    """Knows every expert's deployment and base model.
+
+    Args:
+        ports: expert name → its deployment (one object for several names when placed together).
+    """
+
+    def __init__(self, config: Config, ports: Mapping[str, ExpertPort]) -> None:
+        self._config, self._ports = config, dict(ports)
+        self._bases = {name: expert.model for name, expert in config.experts.items()}
+
+    def team(self, weights: Mapping[str, float], mode: Mode | None, *, forced: bool) -> Team:
+        """Who speaks and how, from the decision's weights and the mode that was asked for.
+
+        Raises:
+            InvalidRequest: a token-level mode was asked for over forced experts that cannot mix.
+        """
+        ranked = tuple(sorted(weights.items(), key=lambda item: -item[1]))
+        lead = ranked[0][0]
+        same = tuple(item for item in ranked if self._mixes(lead, item[0]))
+        if len(ranked) == 1 or mode is Mode.SINGLE:
+            team = Team(((lead, 1.0),), Mode.SINGLE)
+        elif mode in _TOKEN_LEVEL and len(same) < len(ranked):
+            if forced:
+                others = ", ".join(name for name, _ in ranked if (name, weights[name]) not in same)
+                raise InvalidRequest(
+                    f"`routing.mode` is {str(mode)!r}, but {others} and {lead} do not share a base "
+                    "model; use 'rank' or 'fuse'.",
+                    param="routing.mode",
+                )
+            left = _normalised(same)
+            team = Team(left, mode if len(left) > 1 else Mode.SINGLE, "only one base can be mixed")
+        elif len(same) < len(ranked):
+            team = Team(ranked, mode or self._config.combination.across)
+        else:
+            team = Team(ranked, mode or self._config.combination.mode)
+        return team
+
+    async def health(self) -> Health:
+        """The generalist's deployment, which must always be there."""
+        return await self._ports[self._config.generalist].health()
+
+    async def stream(
+        self, request: Generation, team: Team, passages: Sequence[str], outcome: Outcome
+    ) -> AsyncGenerator[Chunk, None]:
+        """Stream the team's answer; the generalist stands in if it cannot begin.
+
+        Raises:
+            PromptTooLong, Busy: the request itself cannot be taken.
+            ExpertUnavailable: neither the team nor the generalist could answer, or the answer broke
+                off after it had begun.
+        """
+        begun = False
+        outcome.spoke = team.experts
+        try:
+            async with aclosing(self._attempt(request, team, passages, outcome)) as chunks:
+                async for chunk in chunks:
+                    begun = True
+                    yield chunk
+        except (PromptTooLong, Busy):
+            raise
+        except ExpertError as error:
+            logger.warning("%s failed: %s", team.lead, error)
+            if begun or team.experts == ((self._config.generalist, 1.0),):
+                raise ExpertUnavailable(f"{team.lead} failed: {error}", retry_after=5.0) from error
+            outcome.notes.append(f"{team.lead} could not answer ({error})")
+            async with aclosing(self._stand_in(request, outcome)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _stand_in(self, request: Generation, outcome: Outcome) -> AsyncGenerator[Chunk, None]:
+        name = self._config.generalist
+        outcome.fallback, outcome.mode, outcome.spoke = True, Mode.SINGLE, ((name, 1.0),)
+        alone = replace(request, experts=outcome.spoke, mode=LocalMode.SINGLE)
+        try:
+            async with aclosing(self._ports[name].generate(alone)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except (PromptTooLong, Busy):
+            raise
+        except ExpertError as error:
+            raise ExpertUnavailable(
+                f"neither the chosen experts nor {name} can answer now: {error}", retry_after=5.0
+            ) from error
+
+    async def _attempt(
+        self, request: Generation, team: Team, passages: Sequence[str], outcome: Outcome
+    ) -> AsyncGenerator[Chunk, None]:
+        if team.mode is Mode.RANK:
+            stream = self._ranked(request, team, passages, outcome)
+        elif team.mode is Mode.FUSE:
+            stream = self._fused(request, team, outcome)
+        else:
+            mixed = replace(request, experts=team.experts, mode=LocalMode(team.mode))
+            stream = self._ports[team.lead].generate(mixed)
+        async with aclosing(stream):
+            async for chunk in stream:
+                outcome.method = chunk.method or outcome.method
+                yield chunk
+
+    async def _ranked(
+        self, request: Generation, team: Team, passages: Sequence[str], outcome: Outcome
+    ) -> AsyncGenerator[Chunk, None]:
+        drafts = await self._drafts(request, team, outcome)
+        score = self._scorer(request)
+        (best, _), *_ = await rank(drafts, passages, score)
+        outcome.method = f"best of {len(drafts)} drafts: {best.expert}"
+        usage = total_usage([draft.last.usage for draft in drafts])
+        yield Chunk(best.text, best.logprobs, best.last.finish_reason, usage, outcome.method)
+
+    async def _fused(
+        self, request: Generation, team: Team, outcome: Outcome
+    ) -> AsyncGenerator[Chunk, None]:
+        drafts = await self._drafts(request, team, outcome)
+        name = self._config.generalist
+        outcome.method = f"{name} wrote from {len(drafts)} drafts"
+        shown = "\n\n".join(f"Answer of {d.expert}: {d.text}" for d in drafts)
+        question = _FUSE.format(question=request.messages[-1][1], drafts=shown)
+        writing = replace(
+            request,
+            messages=(*request.messages[:-1], (request.messages[-1][0], question)),
+            experts=((name, 1.0),),
+            mode=LocalMode.SINGLE,
+        )
+        async with aclosing(self._ports[name].generate(writing)) as chunks:
+            async for chunk in chunks:
+                if chunk.usage is not None:
+                    spent = [chunk.usage, *(draft.last.usage for draft in drafts)]
+                    chunk = replace(chunk, usage=total_usage(spent))
+                yield replace(chunk, method=outcome.method)
+
+    async def _drafts(self, request: Generation, team: Team, outcome: Outcome) -> tuple[Draft, ...]:
+        settings = self._config.combination
+        found = await collect(
+            replace(request, experts=team.experts),
+            self._ports,
+            fanout=settings.max_fanout,
+            timeout=settings.draft_timeout_s,
+        )
+        outcome.notes += [f"{name} was dropped ({why})" for name, why in found.failed]
+        if not found.drafts:
+            raise ExpertError("; ".join(f"{name}: {why}" for name, why in found.failed))
+        outcome.spoke = _normalised([(d.expert, d.weight) for d in found.drafts])
+        return found.drafts
+
+    def _scorer(self, request: Generation) -> _Scorer | None:
+        name = self._config.generalist
+        local = self._bases[name] is not None
+        return _Scorer(self._ports[name], name, request) if local else None
+
+    def _mixes(self, one: str, other: str) -> bool:
+        return self._bases[one] is not None and self._bases[one] == self._bases[other]
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    port: ExpertPort
+    expert: str
+    request: Generation
+
+    async def __call__(self, text: str) -> Score:
+        asked = Scoring(self.request.messages, text, self.expert, self.request.trace)
+        return await self.port.score(asked)
+
+
+def _normalised(experts: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    total = sum(weight for _, weight in experts)
+    return tuple((name, weight / total) for name, weight in experts)

@@ -1,0 +1,309 @@
+"""The one configuration file: what it may say, checked before anything starts.
+
+Every section is strict: an unknown or wrong key stops the start, with the key's path, what is
+allowed and what was found. `Config.load(None)` gives the embedded default (`default.yaml`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic import model_validator as validator
+
+from orchestrator.request import Grounding, Mode, Probability, Share, StrictModel, refuse
+from orchestrator.validation import sentence
+
+DEFAULT_FILE = Path(__file__).with_name("default.yaml")
+
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+_Positive = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0)]
+_Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message lists every fault with its key."""
+
+
+class Placement(StrEnum):
+    """Local experts of one base: a deployment each, or one deployment for all."""
+
+    APART = "apart"
+    TOGETHER = "together"
+
+
+class ModelConfig(StrictModel):
+    """A base model: an embedded name, a Hub id, a folder or a GGUF file.
+
+    `context` bounds prompt and answer in tokens; `threads` are CPU threads of one replica (0: as
+    torch decides); `cache_tokens` bounds keys and values of one replica in tokens.
+    """
+
+    source: Annotated[str, Field(min_length=1)]
+    revision: str | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    context: _Positive = 2048
+    threads: Annotated[int, Field(ge=0)] = 0
+    max_rows: _Positive = 32
+    max_waiting: _Positive = 256
+    cache_tokens: _Positive = 65_536
+    step_tokens: _Positive = 256
+
+
+class AutoscalingConfig(StrictModel):
+    """How one deployment scales by itself; `target_ongoing_requests` is per replica.
+
+    `min_replicas` 0 lets it stop when idle; its next request waits for the start.
+    """
+
+    min_replicas: Annotated[int, Field(ge=0)] = 1
+    max_replicas: _Positive = 1
+    target_ongoing_requests: Annotated[float, Field(gt=0)] = 8.0
+    upscale_delay_s: Annotated[float, Field(ge=0)] = 10.0
+    downscale_delay_s: Annotated[float, Field(ge=0)] = 120.0
+
+    @validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise refuse("order", "min_replicas", f"is over max_replicas ({self.max_replicas})")
+        return self
+
+
+class ResourcesConfig(StrictModel):
+    """What Ray reserves for one replica; `custom` are Ray's custom resources by name."""
+
+    num_cpus: Annotated[float, Field(ge=0)] = 0.2
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    custom: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+
+class DeploymentConfig(StrictModel):
+    """Scaling, resources and queue bounds of one deployment."""
+
+    autoscaling: AutoscalingConfig = AutoscalingConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    max_ongoing_requests: _Positive = 64
+    max_queued_requests: Annotated[int, Field(ge=-1)] = 256
+
+
+class RemoteConfig(StrictModel):
+    """An OpenAI-compatible upstream. The key is read from the environment variable named here."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://")]
+    model: Annotated[str, Field(min_length=1)]
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    timeout_s: _Seconds = 60.0
+    connect_timeout_s: _Seconds = 5.0
+    retries: Annotated[int, Field(ge=0)] = 2
+
+
+class ExpertConfig(StrictModel):
+    """One expert: local (`model`, with or without `adapter`) or `remote`.
+
+    `adapter` is `embedded:NAME` or a PEFT folder, relative to the configuration file.
+    `collections` are those that its answers may be grounded in.
+    """
+
+    description: str = ""
+    model: str | None = None
+    adapter: str | None = None
+    remote: RemoteConfig | None = None
+    collections: list[_Name] = []
+    deployment: DeploymentConfig = DeploymentConfig()
+
+    @validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.model is None) == (self.remote is None):
+            raise refuse("one_kind", "model", "or `remote` must be given, and only one of them")
+        if self.adapter is not None and self.model is None:
+            raise refuse("adapter", "adapter", "needs `model`: a remote expert has no adapter")
+        return self
+
+
+class RouterConfig(StrictModel):
+    """The gate's weights folder (`embedded`, or a path) and the policy over its probabilities."""
+
+    weights: str = "embedded"
+    top_k: _Positive = 2
+    top_p: Share = 0.85
+    min_confidence: Probability = 0.45
+    min_weight: Probability = 0.15
+    threads: _Positive = 1
+    deployment: DeploymentConfig = DeploymentConfig()
+
+
+class CombinationConfig(StrictModel):
+    """How several chosen experts become one answer.
+
+    `mode` holds for experts of one base, `across` where bases differ or an expert is remote.
+    `max_fanout` bounds the drafts of one request, `draft_timeout_s` one draft.
+    """
+
+    mode: Literal[Mode.BLEND, Mode.MIXTURE] = Mode.MIXTURE
+    across: Literal[Mode.RANK, Mode.FUSE] = Mode.RANK
+    max_fanout: _Positive = 4
+    draft_timeout_s: _Seconds = 120.0
+
+
+class SamplingConfig(StrictModel):
+    """What a request gets that does not say: temperature 0 is greedy."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    top_p: Share = 1.0
+    max_tokens: _Positive = 256
+
+
+class RetrievalConfig(StrictModel):
+    """Grounding: where collections lie, how many passages, how similar they must be.
+
+    `directory` defaults to `$COLLEGIUM_HOME/collections`. `min_similarity` is the cosine below
+    which a passage is not used.
+    """
+
+    enabled: bool = True
+    directory: str | None = None
+    grounding: Grounding = Grounding.AUTO
+    top_k: _Positive = 3
+    min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.45
+    passage_characters: _Positive = 700
+    threads: _Positive = 1
+    deployment: DeploymentConfig = DeploymentConfig()
+
+
+class LimitsConfig(StrictModel):
+    """What one request may ask for, and how many may be open at a gateway replica."""
+
+    max_body_bytes: _Positive = 1_048_576
+    max_messages: _Positive = 256
+    max_prompt_characters: _Positive = 32_768
+    max_tokens: _Positive = 1024
+    max_open_requests: _Positive = 256
+    max_embedding_inputs: _Positive = 256
+
+
+class TelemetryConfig(StrictModel):
+    """Traces go out by the standard OTEL_* variables; without an endpoint nothing is exported."""
+
+    service_name: str = "collegium"
+    traces: bool = True
+
+
+class ServerConfig(StrictModel):
+    """Where the gateway listens, and Ray Serve's throughput switches.
+
+    `haproxy` puts Ray's bundled HAProxy in front: faster, but its ports 8404 and 9101 listen on
+    every interface, so it is off unless asked for.
+    """
+
+    host: str = "127.0.0.1"
+    port: _Port = 8000
+    throughput_optimized: bool = True
+    haproxy: bool = False
+    request_timeout_s: _Seconds = 600.0
+    deployment: DeploymentConfig = DeploymentConfig()
+
+
+class Config(StrictModel):
+    """The whole file."""
+
+    models: Annotated[dict[_Name, ModelConfig], Field(min_length=1)]
+    experts: Annotated[dict[_Name, ExpertConfig], Field(min_length=1)]
+    generalist: str = "general"
+    placement: Placement = Placement.TOGETHER
+    encoder: ModelConfig = ModelConfig(source="all-minilm-l6-v2")
+    router: RouterConfig = RouterConfig()
+    combination: CombinationConfig = CombinationConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    limits: LimitsConfig = LimitsConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    server: ServerConfig = ServerConfig()
+
+    @validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, expert in self.experts.items():
+            if expert.model is not None and expert.model not in self.models:
+                known = ", ".join(self.models)
+                raise refuse(
+                    "unknown_model",
+                    f"experts.{name}.model",
+                    f"is {expert.model!r}, which is none of `models`: {known}",
+                )
+        chosen = self.experts.get(self.generalist)
+        if chosen is None or chosen.adapter is not None:
+            able = [name for name, expert in self.experts.items() if expert.adapter is None]
+            raise refuse(
+                "generalist",
+                "generalist",
+                f"is {self.generalist!r}; it must name an expert without adapter: "
+                f"{', '.join(able) or 'there is none, add one'}",
+            )
+        for reserved in ("auto", *(n for n in self.experts if "+" in n)):
+            if reserved in self.experts:
+                raise refuse("reserved", f"experts.{reserved}", "is a reserved name")
+        return self
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Config:
+        """Read and check a file; None reads the embedded default.
+
+        Paths of adapters, gate weights and folders are taken relative to the file.
+
+        Raises:
+            ConfigError: the file cannot be read, is not YAML, or a key is at fault.
+        """
+        source = path or DEFAULT_FILE
+        try:
+            body = yaml.safe_load(source.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"cannot read {str(source)!r}: {error}") from error
+        config = cls.check(body, origin=str(source.name))
+        return config.anchored(source.parent.resolve()) if path else config
+
+    @classmethod
+    def check(cls, body: object, *, origin: str = "configuration") -> Config:
+        """Check a parsed file.
+
+        Raises:
+            ConfigError: lists every fault with its key's path.
+        """
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            faults = [f"  {line}" for line in _faults(error)]
+            raise ConfigError(
+                "\n".join([f"{origin} has {len(faults)} fault(s):", *faults])
+            ) from error
+
+    def anchored(self, folder: Path) -> Config:
+        """The same configuration with relative paths made absolute from `folder`."""
+        body = self.model_dump()
+        for expert in body["experts"].values():
+            expert["adapter"] = _anchor(expert["adapter"], folder, "embedded:")
+        for model in (*body["models"].values(), body["encoder"]):
+            source = str(model["source"])
+            if source.startswith((".", "~")) or source.endswith(".gguf"):
+                model["source"] = _anchor(source, folder)
+        body["router"]["weights"] = _anchor(body["router"]["weights"], folder, "embedded")
+        body["retrieval"]["directory"] = _anchor(body["retrieval"]["directory"], folder)
+        return Config.model_validate(body)
+
+
+def _anchor(value: str | None, folder: Path, kept: str = "\0") -> str | None:
+    if value is None or value.startswith(kept):
+        return value
+    return str(folder / Path(value).expanduser())
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        shown: dict[str, Any] = dict(problem)
+        shown["loc"] = tuple(step for step in problem["loc"] if step != "[key]")
+        yield sentence(shown)

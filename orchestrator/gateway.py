@@ -1,0 +1,296 @@
+"""The HTTP face: OpenAI's endpoints, errors in OpenAI's shape, streams as server-sent events."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from orchestrator.admission import Admission
+from orchestrator.completion import Completion
+from orchestrator.config import Config
+from orchestrator.doorway import Doorway
+from orchestrator.errors import (
+    CollegiumError,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    from_validation,
+    to_body,
+)
+from orchestrator.identity import EVERYONE, Principal
+from orchestrator.metrics import Metrics
+from orchestrator.pipeline import Delta, Finish, Pipeline, bounded
+from orchestrator.ports import RetrieverPort
+from orchestrator.request import ChatRequest, EmbeddingsRequest
+from orchestrator.task import AUTO, Task, accept, model_names
+from orchestrator.telemetry import Carrier, Telemetry, carrier, fail, incoming
+from orchestrator.wire import (
+    ChatCompletion,
+    Embedding,
+    EmbeddingsResponse,
+    ErrorBody,
+    ModelCard,
+    ModelList,
+    RoutingReport,
+    Usage,
+)
+
+logger = logging.getLogger(__name__)
+
+_DONE = b"data: [DONE]\n\n"
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody} for status in (400, 403, 404, 413, 415, 422, 429, 500, 503, 504)
+}
+
+
+class Gateway:
+    """The endpoints over a pipeline; `app()` is the ASGI application."""
+
+    def __init__(
+        self, config: Config, pipeline: Pipeline, retriever: RetrieverPort, telemetry: Telemetry
+    ) -> None:
+        self._config, self._pipeline, self._retriever = config, pipeline, retriever
+        self._telemetry = telemetry
+        self._metrics = Metrics()
+        self._admission = Admission(config.limits.max_open_requests, self._metrics)
+
+    def app(self) -> FastAPI:
+        """Build the application."""
+        app = FastAPI(
+            title="Collegium",
+            description="One OpenAI-compatible endpoint in front of many domain experts.",
+            version="1",
+            responses=_ERRORS,
+        )
+        app.add_api_route(
+            "/v1/chat/completions", self.chat, methods=["POST"], response_model=ChatCompletion
+        )
+        app.add_api_route("/v1/route", self.route, methods=["POST"], response_model=RoutingReport)
+        app.add_api_route(
+            "/v1/embeddings", self.embeddings, methods=["POST"], response_model=EmbeddingsResponse
+        )
+        app.add_api_route("/v1/models", self.models, methods=["GET"], response_model=ModelList)
+        app.add_api_route(
+            "/v1/models/{name}", self.model, methods=["GET"], response_model=ModelCard
+        )
+        app.add_api_route("/healthz", self.healthz, response_model=None)
+        app.add_api_route("/readyz", self.readyz, response_model=None)
+        app.add_api_route("/metrics", self.metrics, response_model=None)
+        app.add_exception_handler(RequestValidationError, _on_validation)
+        app.add_exception_handler(CollegiumError, _on_error)
+        app.add_exception_handler(HTTPException, _on_http)
+        app.add_exception_handler(Exception, _on_fault)
+        app.add_middleware(Doorway, limit=self._config.limits.max_body_bytes)
+        return app
+
+    async def chat(self, body: ChatRequest, http: Request) -> Response:
+        """Answer a conversation. `model`: `auto`, an expert's name, or several joined by `+`."""
+        task = accept(body, self._principal(http), self._config)
+        trace = incoming(http.headers)
+        if body.stream:
+            usage = bool(body.stream_options and body.stream_options.include_usage)
+            events = self._events(task, trace)
+            # The first event decides between an HTTP error and a stream.
+            first = await anext(events)
+            stream = self._sse(Completion(task.id, body.model), first, events, usage)
+            response: Response = StreamingResponse(
+                stream, media_type="text/event-stream", headers={"cache-control": "no-cache"}
+            )
+        else:
+            completion = await self._whole(task, trace, body)
+            response = JSONResponse(completion.model_dump(mode="json"))
+        return response
+
+    async def route(self, body: ChatRequest, http: Request) -> RoutingReport:
+        """The routing decision for a conversation, without an answer."""
+        task = accept(body, self._principal(http), self._config)
+        async with self._request("/v1/route", task, incoming(http.headers)) as trace:
+            return await self._pipeline.route(task, trace)
+
+    async def embeddings(self, body: EmbeddingsRequest) -> EmbeddingsResponse:
+        """Sentence vectors of unit length."""
+        name = self._config.encoder.source
+        if body.model not in (AUTO, name):
+            raise NotFound(
+                f"`model` is {body.model!r}; embeddings come from {name!r}.", param="model"
+            )
+        most = self._config.limits.max_embedding_inputs
+        if len(body.texts) > most:
+            raise InvalidRequest(
+                f"`input` has {len(body.texts)} texts, at most {most} are allowed.", param="input"
+            )
+        with self._admission.enter("/v1/embeddings"):
+            vectors = await self._retriever.embed(body.texts)
+        if body.dimensions not in (None, vectors.shape[1]):
+            raise InvalidRequest(
+                f"`dimensions` is {body.dimensions}; {name!r} gives {vectors.shape[1]}.",
+                param="dimensions",
+            )
+        packed = body.encoding_format == "base64"
+        data = [Embedding(index=i, embedding=_packed(v, packed)) for i, v in enumerate(vectors)]
+        words = sum(len(text.split()) for text in body.texts)
+        return EmbeddingsResponse(
+            data=data, model=name, usage=Usage(prompt_tokens=words, total_tokens=words)
+        )
+
+    async def models(self, http: Request) -> ModelList:
+        """Names that may stand in `model`."""
+        names = model_names(self._config, self._principal(http))
+        return ModelList(data=[self._card(name) for name in names])
+
+    async def model(self, name: str, http: Request) -> ModelCard:
+        """One of them."""
+        if name not in model_names(self._config, self._principal(http)):
+            raise NotFound(f"The model {name!r} does not exist.", param="model")
+        return self._card(name)
+
+    async def healthz(self) -> JSONResponse:
+        """The gateway's event loop turns."""
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self) -> JSONResponse:
+        """Router, retriever and generalist answer."""
+        faults = await self._pipeline.faults()
+        body = {"status": "ready" if not faults else "not ready", "faults": faults}
+        return JSONResponse(body, status_code=503 if faults else 200)
+
+    async def metrics(self) -> Response:
+        """Prometheus text of this gateway replica."""
+        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
+
+    def _principal(self, _http: Request) -> Principal:
+        return EVERYONE
+
+    def _card(self, name: str) -> ModelCard:
+        expert = self._config.experts.get(name)
+        text = expert.description if expert else "Routes each request to the experts that matter."
+        return ModelCard(id=name, description=text or None)
+
+    async def _whole(self, task: Task, trace: Carrier, body: ChatRequest) -> ChatCompletion:
+        pieces: list[Delta] = []
+        finish: Finish | None = None
+        async with aclosing(self._events(task, trace)) as events:
+            async for event in events:
+                if isinstance(event, Finish):
+                    finish = event
+                else:
+                    pieces.append(event)
+        if finish is None:
+            raise InternalError("The answer has no end.")
+        return Completion(task.id, body.model).whole(pieces, finish, logprobs=bool(body.logprobs))
+
+    async def _events(self, task: Task, trace: Carrier) -> AsyncGenerator[Delta | Finish, None]:
+        """The pipeline's events under a root span, counted."""
+        async with self._request("/v1/chat/completions", task, trace) as inner:
+            begun = False
+            async with aclosing(bounded(task, self._pipeline.answer(task, inner))) as events:
+                async for event in events:
+                    if isinstance(event, Finish):
+                        self._admission.count(event.routing, event.usage, len(event.citations))
+                    elif not begun:
+                        begun = True
+                        self._admission.first_token(task.started)
+                    yield event
+
+    @asynccontextmanager
+    async def _request(self, path: str, task: Task, trace: Carrier) -> AsyncIterator[Carrier]:
+        span = self._telemetry.start(
+            f"POST {path}",
+            trace,
+            gen_ai__operation__name="chat",
+            gen_ai__request__model=task.model,
+            collegium__tenant=task.principal.tenant,
+            collegium__request_id=task.id,
+        )
+        try:
+            with self._admission.enter(path):
+                yield carrier(span)
+        except CollegiumError as error:
+            fail(span, error)
+            raise
+        finally:
+            span.end()
+
+    async def _sse(
+        self,
+        completion: Completion,
+        first: Delta | Finish,
+        events: AsyncGenerator[Delta | Finish, None],
+        usage: bool,
+    ) -> AsyncGenerator[bytes, None]:
+        yield _sse(completion.first())
+        try:
+            async with aclosing(events):
+                for chunk in _chunks(completion, first, usage):
+                    yield chunk
+                async for event in events:
+                    for chunk in _chunks(completion, event, usage):
+                        yield chunk
+        except CollegiumError as error:
+            yield _sse(to_body(error))
+        except Exception:
+            # The status line is out: the error can only be told inside the stream.
+            logger.exception("a stream failed")
+            yield _sse(to_body(InternalError("The service failed while it was answering.")))
+        yield _DONE
+
+
+def _chunks(completion: Completion, event: Delta | Finish, usage: bool) -> list[bytes]:
+    if isinstance(event, Delta):
+        chunks = [completion.piece(event)]
+    else:
+        chunks = [completion.last(event), *([completion.usage(event)] if usage else [])]
+    return [_sse(chunk) for chunk in chunks]
+
+
+def _sse(body: BaseModel) -> bytes:
+    return b"data: " + body.model_dump_json().encode() + b"\n\n"
+
+
+def _packed(vector: npt.NDArray[np.float32], packed: bool) -> list[float] | str:
+    if packed:
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    return [float(value) for value in vector]
+
+
+def _response(error: CollegiumError) -> JSONResponse:
+    headers = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after)))
+    return JSONResponse(to_body(error).model_dump(), status_code=error.status, headers=headers)
+
+
+async def _on_error(_http: Request, error: Exception) -> JSONResponse:
+    own = error if isinstance(error, CollegiumError) else InternalError(str(error))
+    return _response(own)
+
+
+async def _on_validation(_http: Request, error: Exception) -> JSONResponse:
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    return _response(from_validation(problems))
+
+
+async def _on_http(http: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 404:
+        own: CollegiumError = NotFound(f"There is nothing at {http.url.path}.", code="not_found")
+    else:
+        own = InvalidRequest(f"{http.method} is not allowed at {http.url.path}.")
+        own.status = status
+    return _response(own)
+
+
+async def _on_fault(_http: Request, error: Exception) -> JSONResponse:
+    logger.error("a request failed", exc_info=error)
+    return _response(InternalError("The service failed; its log says why."))

@@ -1,0 +1,289 @@
+"""The way of one request, from an accepted task to its recorded answer. Read `Pipeline.answer`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from experts.generation import (
+    Busy,
+    Chunk,
+    ExpertError,
+    FinishReason,
+    Generation,
+    PromptTooLong,
+    TokenLogprob,
+    Usage,
+)
+from orchestrator.citing import Marker
+from orchestrator.combination import Combiner, Outcome, Team
+from orchestrator.config import Config
+from orchestrator.errors import (
+    CollegiumError,
+    ContextTooLong,
+    DeadlineExceeded,
+    ExpertUnavailable,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    Unprocessable,
+)
+from orchestrator.grounding import ground
+from orchestrator.ports import RetrieverPort, RouterPort
+from orchestrator.report import describe, report
+from orchestrator.request import Grounding, Weighting
+from orchestrator.task import Task
+from orchestrator.telemetry import Carrier, Telemetry, carrier, fail
+from orchestrator.wire import RoutingReport
+from retrieval.attribution import Citation
+from retrieval.errors import MissingCollection
+from retrieval.passage import Passage
+from router.decision import Decision
+from router.features import ConversationError
+from router.overrides import OverrideError, Overrides
+
+_Result = TypeVar("_Result")
+_PROBE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of the answer, marks included."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The end of the answer."""
+
+    reason: FinishReason
+    usage: Usage
+    citations: tuple[Citation, ...]
+    routing: RoutingReport
+
+
+@dataclass
+class Timings:
+    """Milliseconds since the request was accepted, by step."""
+
+    started: float
+    marks: dict[str, float] = field(default_factory=dict)
+
+    def mark(self, step: str) -> None:
+        """Note that a step is over; the first note of a step stands."""
+        self.marks.setdefault(step, round((time.monotonic() - self.started) * 1000, 2))
+
+
+class Pipeline:
+    """Router, retriever and experts, joined into one answer."""
+
+    def __init__(
+        self,
+        config: Config,
+        router: RouterPort,
+        retriever: RetrieverPort,
+        combiner: Combiner,
+        telemetry: Telemetry,
+    ) -> None:
+        self._config, self._router, self._retriever = config, router, retriever
+        self._combiner, self._telemetry = combiner, telemetry
+
+    async def answer(self, task: Task, trace: Carrier) -> AsyncGenerator[Delta | Finish, None]:
+        """Stream the answer to a task: deltas, then one finish.
+
+        Raises:
+            CollegiumError: of the kind that the caller should see.
+        """
+        timings = Timings(task.started)
+        decision = await self._route(task, timings, trace)
+        team = self._combiner.team(decision.weights(), task.mode, forced=task.forced)
+        passages = await self._retrieve(task, decision, timings, trace)
+        request = self._ground(task, team, passages)
+        outcome = Outcome(team.mode)
+        marker = Marker(passages, self._retriever)
+        combined = self._combine(request, team, passages, outcome, trace)
+        last = Chunk("")
+        async with aclosing(combined) as chunks:
+            async for chunk in chunks:
+                timings.mark("first_token")
+                last = chunk
+                text = await marker.feed(chunk.text, final=chunk.finish_reason is not None)
+                if text or chunk.logprobs:
+                    yield Delta(text, chunk.logprobs)
+        timings.mark("total")
+        routing = report(task, decision, team, outcome, passages, timings.marks)
+        yield _finish(last, marker.citations, routing)
+
+    async def route(self, task: Task, trace: Carrier) -> RoutingReport:
+        """The decision on a task without an answer."""
+        timings = Timings(task.started)
+        decision = await self._route(task, timings, trace)
+        team = self._combiner.team(decision.weights(), task.mode, forced=task.forced)
+        return report(
+            task, decision, team, Outcome(team.mode, spoke=team.experts), (), timings.marks
+        )
+
+    async def faults(self) -> list[str]:
+        """What cannot answer now: empty when router, retriever and generalist do."""
+        probes = {
+            "router": self._router.route((("user", "ready?"),), Overrides(), ()),
+            "retriever": self._retriever.embed(["ready?"]),
+            "generalist": self._combiner.health(),
+        }
+        found = await asyncio.gather(
+            *(asyncio.wait_for(probe, _PROBE_SECONDS) for probe in probes.values()),
+            return_exceptions=True,
+        )
+        return [
+            f"{name}: {type(result).__name__}: {result}"
+            for name, result in zip(probes, found, strict=True)
+            if isinstance(result, BaseException)
+        ]
+
+    async def _route(self, task: Task, timings: Timings, trace: Carrier) -> Decision:
+        with self._telemetry.span("collegium.route", trace) as span:
+            try:
+                decision = await _within(
+                    task, self._router.route(task.messages, task.overrides, carrier(span))
+                )
+            except OverrideError as error:
+                raise InvalidRequest(str(error), param=f"routing.{error.param}") from error
+            except ConversationError as error:
+                raise InvalidRequest(str(error), param="messages") from error
+            span.set_attributes(describe(decision))
+        timings.mark("route")
+        return decision
+
+    async def _retrieve(
+        self, task: Task, decision: Decision, timings: Timings, trace: Carrier
+    ) -> list[Passage]:
+        settings = self._config.retrieval
+        names = [] if task.grounding is Grounding.OFF else self._collections(task, decision)
+        passages: list[Passage] = []
+        if names:
+            with self._telemetry.span(
+                "collegium.retrieve", trace, collegium__collections=names
+            ) as span:
+                found = await _within(task, self._search(task, decision, names, carrier(span)))
+                passages = [p for p in found if p.similarity >= settings.min_similarity]
+                span.set_attribute("collegium.passages", [p.passage_id for p in passages])
+        if task.grounding is Grounding.REQUIRED and not passages:
+            raise Unprocessable(
+                "`routing.grounding` is 'required', but no passage of "
+                f"{', '.join(names) or 'any collection of the chosen experts'} is close enough to "
+                "the question. Ask with 'auto', or name other `routing.collections`.",
+                param="routing.grounding",
+            )
+        timings.mark("retrieve")
+        return passages
+
+    async def _search(
+        self, task: Task, decision: Decision, names: Sequence[str], trace: Carrier
+    ) -> list[Passage]:
+        top_k = self._config.retrieval.top_k
+        try:
+            return await self._retriever.search(task.query, decision.vector, names, top_k, trace)
+        except MissingCollection as error:
+            if task.collections is None:
+                # A configured collection that was never filled grounds nothing.
+                return []
+            raise NotFound(
+                str(error), param="routing.collections", code="collection_not_found"
+            ) from error
+
+    def _collections(self, task: Task, decision: Decision) -> list[str]:
+        """What the caller named, else what the chosen experts read, within the caller's rights."""
+        named = task.collections
+        if named is None:
+            experts = self._config.experts
+            named = tuple(c for name in decision.chosen for c in experts[name].collections)
+        return [name for name in dict.fromkeys(named) if task.principal.may_read(name)]
+
+    def _ground(self, task: Task, team: Team, passages: Sequence[Passage]) -> Generation:
+        longest = self._config.retrieval.passage_characters
+        return Generation(
+            id=task.id,
+            messages=ground(task.messages, passages, longest),
+            experts=team.experts,
+            sampling=task.sampling,
+            posterior=task.weighting is Weighting.POSTERIOR,
+        )
+
+    async def _combine(
+        self,
+        request: Generation,
+        team: Team,
+        passages: Sequence[Passage],
+        outcome: Outcome,
+        trace: Carrier,
+    ) -> AsyncGenerator[Chunk, None]:
+        span = self._telemetry.start(
+            "collegium.combine",
+            trace,
+            collegium__mode=str(team.mode),
+            collegium__lead=team.lead,
+            gen_ai__request__max_tokens=request.sampling.max_tokens,
+            gen_ai__request__temperature=request.sampling.temperature,
+        )
+        traced = replace(request, trace=carrier(span))
+        texts = [p.text for p in passages]
+        try:
+            async with aclosing(self._combiner.stream(traced, team, texts, outcome)) as chunks:
+                async for chunk in chunks:
+                    if chunk.usage is not None:
+                        span.set_attribute("gen_ai.usage.input_tokens", chunk.usage.prompt_tokens)
+                        span.set_attribute(
+                            "gen_ai.usage.output_tokens", chunk.usage.completion_tokens
+                        )
+                    yield chunk
+        except PromptTooLong as error:
+            fail(span, error)
+            raise ContextTooLong(f"`messages`: {error}.", param="messages") from error
+        except Busy as error:
+            fail(span, error)
+            raise Overloaded(str(error), retry_after=2.0) from error
+        except (ExpertError, CollegiumError) as error:
+            fail(span, error)
+            raise
+        finally:
+            span.set_attribute("collegium.fallback", outcome.fallback)
+            span.end()
+
+
+async def bounded(
+    task: Task, events: AsyncGenerator[Delta | Finish, None]
+) -> AsyncGenerator[Delta | Finish, None]:
+    """The same events, until the caller's deadline.
+
+    Raises:
+        DeadlineExceeded: the deadline passed before the next event.
+    """
+    async with aclosing(events):
+        while True:
+            try:
+                yield await _within(task, anext(events))
+            except StopAsyncIteration:
+                break
+
+
+async def _within(task: Task, work: Awaitable[_Result]) -> _Result:
+    left = None if task.deadline is None else task.deadline - time.monotonic()
+    try:
+        async with asyncio.timeout(left):
+            return await work
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            "`routing.deadline_ms` passed before the answer was whole.", param="routing.deadline_ms"
+        ) from error
+
+
+def _finish(last: Chunk, citations: tuple[Citation, ...], routing: RoutingReport) -> Finish:
+    if last.finish_reason is None or last.usage is None:
+        raise ExpertUnavailable("the answer broke off before its end", retry_after=1.0)
+    return Finish(last.finish_reason, last.usage, citations, routing)

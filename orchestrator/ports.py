@@ -1,0 +1,61 @@
+"""What the pipeline asks of the other deployments, across Ray or in this process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from experts.generation import Chunk, Generation, Health, Score, Scoring
+    from orchestrator.telemetry import Carrier
+    from retrieval.passage import Passage
+    from router.decision import Decision
+    from router.overrides import Overrides
+
+
+class RouterPort(Protocol):
+    """The Router deployment."""
+
+    async def route(
+        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+    ) -> Decision:
+        """The decision on a conversation, with its vector."""
+        ...
+
+
+class RetrieverPort(Protocol):
+    """The Retriever deployment."""
+
+    async def search(
+        self,
+        text: str,
+        vector: npt.NDArray[np.float32],
+        collections: Sequence[str],
+        top_k: int,
+        trace: Carrier,
+    ) -> list[Passage]:
+        """The best passages of some collections."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Coroutine[Any, Any, npt.NDArray[np.float32]]:
+        """Unit vectors [n, d]."""
+        ...
+
+
+class ExpertPort(Protocol):
+    """One expert's deployment."""
+
+    def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
+        """Stream an answer."""
+        ...
+
+    async def score(self, request: Scoring) -> Score:
+        """Log-likelihood of a text."""
+        ...
+
+    async def health(self) -> Health:
+        """Who answers there."""
+        ...

@@ -1,0 +1,206 @@
+"""What runs inside a replica: the rooms' classes, with a span around each call.
+
+Plain classes without Ray: `orchestrator/app.py` deploys them, tests and notebooks use them as they
+are. They hold to the protocols of `orchestrator/ports.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+import router as router_room
+from experts.generation import Chunk, ExpertError, Generation, Health, Score, Scoring
+from experts.local import LocalExperts, LocalSpec
+from experts.remote import RemoteExpert, RemoteSpec
+from experts.store import ModelStore, default_home
+from orchestrator.config import Config
+from orchestrator.telemetry import Carrier, Telemetry, fail
+from retrieval.encoder import Encoder
+from retrieval.index import Index
+from retrieval.passage import Passage
+from router.decision import Decision
+from router.gate import Gate
+from router.overrides import Overrides
+from router.policy import Policy
+from router.router import Router
+
+Vectors = npt.NDArray[np.float32]
+
+
+def open_encoder(config: Config, threads: int) -> Encoder:
+    """The sentence encoder of the configuration, fetched if it is not there."""
+    model = config.encoder
+    folder = ModelStore().resolve(model.source, revision=model.revision)
+    device = "cpu" if model.device == "auto" else model.device
+    return Encoder(folder, threads=threads, device=device)
+
+
+def open_gate(config: Config) -> Gate:
+    """The gate of the configuration."""
+    embedded = Path(router_room.__file__).parent / "weights"
+    weights = config.router.weights
+    return Gate.load(embedded if weights == "embedded" else Path(weights))
+
+
+def collections_folder(config: Config) -> Path:
+    """Where the collections lie."""
+    directory = config.retrieval.directory
+    return Path(directory) if directory else default_home() / "collections"
+
+
+class RouterReplica:
+    """Embeds the conversation once and decides."""
+
+    def __init__(self, config: Config) -> None:
+        settings = config.router
+        self._telemetry = Telemetry(config.telemetry.service_name, "router")
+        self._encoder = open_encoder(config, settings.threads)
+        policy = Policy(
+            settings.top_k, settings.top_p, settings.min_confidence, settings.min_weight
+        )
+        self._router = Router(
+            open_gate(config),
+            self._encoder.encode,
+            list(config.experts),
+            config.generalist,
+            policy,
+        )
+
+    async def route(
+        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+    ) -> Decision:
+        """The decision on a conversation."""
+        with self._telemetry.span("collegium.router.decide", trace) as span:
+            decision = await asyncio.to_thread(self._router.route, messages, overrides)
+            span.set_attribute("collegium.routing.seconds", decision.seconds)
+        return decision
+
+
+class RetrieverReplica:
+    """Searches the collections on disk, and embeds texts."""
+
+    def __init__(self, config: Config) -> None:
+        self._telemetry = Telemetry(config.telemetry.service_name, "retriever")
+        self._encoder = open_encoder(config, config.retrieval.threads)
+        self._index = Index(collections_folder(config), self._encoder.encode)
+        # Torch runs one forward pass at a time well; more threads at once only fight.
+        self._lock = threading.Lock()
+
+    async def search(
+        self,
+        text: str,
+        vector: Vectors,
+        collections: Sequence[str],
+        top_k: int,
+        trace: Carrier,
+    ) -> list[Passage]:
+        """The best passages of these collections."""
+        with self._telemetry.span("collegium.retriever.search", trace) as span:
+            found = await asyncio.to_thread(self._index.search, text, vector, collections, top_k)
+            span.set_attribute("collegium.found", len(found))
+        return found
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors [n, d]."""
+        return await asyncio.to_thread(self._embed, list(texts))
+
+    def _embed(self, texts: list[str]) -> Vectors:
+        with self._lock:
+            return self._encoder.encode(texts)
+
+
+class ExpertReplica:
+    """One or more experts, local or remote, behind one face."""
+
+    def __init__(self, config: Config, names: Sequence[str]) -> None:
+        """`names` are the experts that this deployment answers for; the first is its own."""
+        self._telemetry = Telemetry(config.telemetry.service_name, f"expert-{names[0]}")
+        self._expert = _open_expert(config, names)
+
+    async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
+        """Stream an answer."""
+        weights = [weight for _, weight in request.experts]
+        span = self._telemetry.start(
+            "collegium.expert.generate",
+            request.trace,
+            gen_ai__operation__name="chat",
+            collegium__mode=str(request.mode),
+            collegium__experts=[name for name, _ in request.experts],
+            collegium__weights=weights,
+        )
+        try:
+            async with aclosing(self._expert.generate(request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+                    if chunk.usage is not None:
+                        span.set_attribute(
+                            "gen_ai.usage.output_tokens", chunk.usage.completion_tokens
+                        )
+        except ExpertError as error:
+            fail(span, error)
+            raise
+        finally:
+            span.end()
+
+    async def score(self, request: Scoring) -> Score:
+        """Log-likelihood of a text under one of the local experts."""
+        if not isinstance(self._expert, LocalExperts):
+            raise ExpertError(f"{request.expert} is remote and cannot score a text")
+        with self._telemetry.span("collegium.expert.score", request.trace):
+            return await self._expert.score(request)
+
+    async def health(self) -> Health:
+        """Who answers here."""
+        return await self._expert.health()
+
+    def check_health(self) -> None:
+        """Called by Serve; raising replaces the replica."""
+        self._expert.check_health()
+
+
+def _open_expert(config: Config, names: Sequence[str]) -> LocalExperts | RemoteExpert:
+    expert = config.experts[names[0]]
+    if expert.remote is not None:
+        remote = expert.remote
+        return RemoteExpert(
+            RemoteSpec(
+                names[0],
+                remote.base_url,
+                remote.model,
+                remote.api_key_env,
+                remote.timeout_s,
+                remote.connect_timeout_s,
+                remote.retries,
+            )
+        )
+    return LocalExperts(local_spec(config, str(expert.model)))
+
+
+def local_spec(config: Config, model: str) -> LocalSpec:
+    """The base model of this name with all experts over it: any of them may be mixed in."""
+    settings = config.models[model]
+    spec = LocalSpec(
+        model=settings.source,
+        experts=tuple((n, e.adapter) for n, e in config.experts.items() if e.model == model),
+        revision=settings.revision,
+        device=settings.device,
+        dtype=settings.dtype,
+        threads=settings.threads,
+    )
+    limits = replace(
+        spec.limits,
+        context=settings.context,
+        max_rows=settings.max_rows,
+        max_waiting=settings.max_waiting,
+        max_tokens_in_cache=settings.cache_tokens,
+        step_tokens=settings.step_tokens,
+    )
+    return replace(spec, limits=limits)

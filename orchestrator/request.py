@@ -1,0 +1,264 @@
+"""What a caller may send: the bodies of chat, route and embedding requests, checked strictly.
+
+An unknown key, or one that OpenAI knows and Collegium does not serve, is an error that names it;
+null means "not given" wherever a key is optional, as in OpenAI's API
+(https://platform.openai.com/docs/api-reference). `routing` is Collegium's own addition.
+"""
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Strict, Tag
+from pydantic import model_validator as validator
+from pydantic_core import PydanticCustomError
+
+Whole = Annotated[int, Strict()]
+Count = Annotated[int, Strict(), Field(ge=1)]
+Switch = Annotated[bool, Strict()]
+Share = Annotated[float, Strict(), Field(gt=0, le=1)]
+Probability = Annotated[float, Strict(), Field(ge=0, le=1)]
+NonNegative = Annotated[float, Strict(), Field(ge=0)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+def _branch(value: object) -> str | None:
+    # Tags stand in angle brackets so that errors.from_validation can leave them out of the path.
+    if isinstance(value, str):
+        return "<text>"
+    return "<list>" if isinstance(value, list | tuple) else None
+
+
+_ONE_OR_LIST = Discriminator(
+    _branch,
+    custom_error_type="text_or_list",
+    custom_error_message="Input should be a string or a list",
+)
+
+
+def refuse(kind: str, key: str, message: str) -> PydanticCustomError:
+    """Build the error of one key; `message` goes on from the key's path: "must be ..."."""
+    return PydanticCustomError(kind, "{message}", {"key": key, "message": message})
+
+
+class StrictModel(BaseModel):
+    """A frozen model that refuses unknown keys with the nearest match and what is allowed.
+
+    `not_served` maps a key that OpenAI knows and Collegium does not serve to the one harmless value
+    (beside null) that is accepted because it asks for nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    not_served: ClassVar[Mapping[str, JsonValue]] = {}
+
+    @validator(mode="before")
+    @classmethod
+    def _name_foreign_keys(cls, data: object) -> object:
+        if not isinstance(data, Mapping):
+            return data
+        for key, value in data.items():
+            if key in cls.not_served:
+                cls._check_harmless(key, value)
+            elif key not in cls.model_fields:
+                raise cls._unknown(str(key))
+        return {k: v for k, v in data.items() if k in cls.model_fields}
+
+    @classmethod
+    def _check_harmless(cls, key: str, value: object) -> None:
+        harmless = cls.not_served[key]
+        if value is None or value == harmless:
+            return
+        limit = "" if harmless is None else f" beyond the value {json.dumps(harmless)}"
+        raise refuse("not_served", key, f"is not supported{limit}; leave it out")
+
+    @classmethod
+    def _unknown(cls, key: str) -> PydanticCustomError:
+        allowed = sorted(cls.model_fields)
+        near = get_close_matches(key, allowed, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else "."
+        return refuse("unknown_key", key, f"is not a known key{hint} Allowed: {', '.join(allowed)}")
+
+
+class Role(StrEnum):
+    """Who speaks; `developer` is OpenAI's newer word for `system`."""
+
+    SYSTEM = "system"
+    DEVELOPER = "developer"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Mode(StrEnum):
+    """How weighted experts become one answer."""
+
+    SINGLE = "single"
+    BLEND = "blend"
+    MIXTURE = "mixture"
+    RANK = "rank"
+    FUSE = "fuse"
+
+
+class Grounding(StrEnum):
+    """Whether to retrieve: when it helps, never, or refuse to answer without a passage."""
+
+    AUTO = "auto"
+    OFF = "off"
+    REQUIRED = "required"
+
+
+class Weighting(StrEnum):
+    """The router's weights as they are, or updated by each expert's likelihood of the text."""
+
+    ROUTER = "router"
+    POSTERIOR = "posterior"
+
+
+class TextPart(StrictModel):
+    """One text part of a message's content."""
+
+    not_served = dict.fromkeys(("image_url", "input_audio", "file", "refusal"))
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ChatMessage(StrictModel):
+    """One turn; an assistant's may be sent back as it was received, without its annotations."""
+
+    not_served = {"tool_calls": [], "tool_call_id": None, "function_call": None, "audio": None}
+
+    role: Role
+    content: Annotated[
+        Annotated[str, Tag("<text>")]
+        | Annotated[list[TextPart], Field(min_length=1), Tag("<list>")],
+        _ONE_OR_LIST,
+    ]
+    name: str | None = None
+    refusal: str | None = Field(default=None, exclude=True)
+    annotations: list[JsonValue] | None = Field(default=None, exclude=True)
+
+    @property
+    def text(self) -> str:
+        """The content as one string."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
+class RoutingOptions(StrictModel):
+    """What a caller may say about routing; what is left out is the router's or the config's choice.
+
+    `deadline_ms` counts from arrival, `weights` are non-negative and are normalised to sum to 1.
+    """
+
+    not_served = dict.fromkeys(("session", "locale", "preferences", "max_cost"))
+
+    top_k: Count | None = None
+    top_p: Share | None = None
+    mode: Mode | None = None
+    experts: Annotated[list[Name], Field(min_length=1)] | None = None
+    min_confidence: Probability | None = None
+    collections: list[Name] | None = None
+    grounding: Grounding | None = None
+    weights: Annotated[dict[str, NonNegative], Field(min_length=1)] | None = None
+    weighting: Weighting | None = None
+    deadline_ms: Count | None = None
+
+    @validator(mode="after")
+    def _weigh_something(self) -> Self:
+        if self.weights and not any(self.weights.values()):
+            raise refuse("all_zero", "weights", "must give at least one expert more than 0")
+        return self
+
+
+class StreamOptions(StrictModel):
+    """Options of a streamed answer."""
+
+    not_served = {"include_obfuscation": False}
+
+    include_usage: Switch | None = None
+
+
+Stop = Annotated[
+    Annotated[Name, Tag("<text>")]
+    | Annotated[list[Name], Field(min_length=1, max_length=4), Tag("<list>")],
+    _ONE_OR_LIST,
+]
+
+
+class ChatRequest(StrictModel):
+    """The body of `POST /v1/chat/completions` and of `POST /v1/route`."""
+
+    not_served = {
+        "n": 1,
+        "frequency_penalty": 0,
+        "presence_penalty": 0,
+        "response_format": {"type": "text"},
+        "modalities": ["text"],
+        "logit_bias": {},
+        "tool_choice": "none",
+        "service_tier": "auto",
+        **dict.fromkeys(("tools", "functions", "function_call", "parallel_tool_calls", "audio")),
+        **dict.fromkeys(("prediction", "reasoning_effort", "verbosity", "web_search_options")),
+    }
+
+    model: Name = "auto"
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    temperature: Annotated[float, Strict(), Field(ge=0, le=2)] | None = None
+    top_p: Share | None = None
+    seed: Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Stop | None = None
+    stream: Switch | None = None
+    stream_options: StreamOptions | None = None
+    logprobs: Switch | None = None
+    top_logprobs: Annotated[int, Strict(), Field(ge=0, le=20)] | None = None
+    n: Literal[1] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    user: str | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    store: Switch | None = None
+    routing: RoutingOptions | None = None
+
+    @validator(mode="after")
+    def _agree(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise refuse("needs_logprobs", "top_logprobs", "needs `logprobs` to be true")
+        if self.stream_options is not None and not self.stream:
+            raise refuse("needs_stream", "stream_options", "needs `stream` to be true")
+        if None not in (old := self.max_tokens, new := self.max_completion_tokens) and old != new:
+            raise refuse("two_limits", "max_tokens", "differs from `max_completion_tokens`")
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        """The most tokens to generate, by either of OpenAI's two names."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings, none to four."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class EmbeddingsRequest(StrictModel):
+    """The body of `POST /v1/embeddings`."""
+
+    input: Annotated[
+        Annotated[Name, Tag("<text>")]
+        | Annotated[list[Name], Field(min_length=1, max_length=2048), Tag("<list>")],
+        _ONE_OR_LIST,
+    ]
+    model: Name = "auto"
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Count | None = None
+    user: str | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts to embed, in order."""
+        return [self.input] if isinstance(self.input, str) else self.input

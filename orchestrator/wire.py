@@ -1,0 +1,265 @@
+"""The words spoken over HTTP: OpenAI's chat and embedding objects, and what Collegium adds to them.
+
+Server and SDK share these classes. The requests (strict, from `orchestrator.request`) are named
+here again, so that this one module is the whole vocabulary. Responses are lenient: unknown fields
+are ignored, so that an older client reads a newer server; `model_dump_json()` of a response is its
+wire form. Shapes follow https://platform.openai.com/docs/api-reference; the additions are
+`x_routing` and the passage fields of citations.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.request import (
+    ChatMessage,
+    ChatRequest,
+    EmbeddingsRequest,
+    Grounding,
+    Mode,
+    Role,
+    RoutingOptions,
+    StreamOptions,
+    StrictModel,
+    TextPart,
+    Weighting,
+)
+
+__all__ = [
+    "Annotation",
+    "ChatCompletion",
+    "ChatCompletionChunk",
+    "ChatMessage",
+    "ChatRequest",
+    "Choice",
+    "ChoiceLogprobs",
+    "ChunkChoice",
+    "Delta",
+    "Embedding",
+    "EmbeddingsRequest",
+    "EmbeddingsResponse",
+    "ErrorBody",
+    "ErrorDetail",
+    "Grounding",
+    "Mode",
+    "ModelCard",
+    "ModelList",
+    "ResponseMessage",
+    "Role",
+    "RoutedExpert",
+    "RoutingOptions",
+    "RoutingReport",
+    "StreamOptions",
+    "StrictModel",
+    "TextPart",
+    "TokenLogprob",
+    "TopLogprob",
+    "UrlCitation",
+    "Usage",
+    "Weighting",
+]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+# Left out of the wire form when None; other None fields are written as null, as OpenAI does.
+OMITTED: Any = Field(default=None, exclude_if=_is_none)
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Usage(_Response):
+    """Token counts of one request; an embedding has no completion."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    total_tokens: int
+
+
+class UrlCitation(_Response):
+    """One citation: its mark is `text[start_index:end_index]` of the answer, a string like "[1]".
+
+    `start` and `end` are character offsets of the passage in its document; `score` is 0 to 1.
+    """
+
+    start_index: int
+    end_index: int
+    title: str
+    url: str
+    collection: str
+    passage_id: str
+    start: int
+    end: int
+    score: float
+
+
+class Annotation(_Response):
+    """OpenAI's wrapping of a citation."""
+
+    type: Literal["url_citation"] = "url_citation"
+    url_citation: UrlCitation
+
+
+class TopLogprob(_Response):
+    """One alternative at a position: its text, natural-log probability and UTF-8 bytes."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class TokenLogprob(TopLogprob):
+    """The token at a position, with the likeliest alternatives, best first."""
+
+    top_logprobs: list[TopLogprob] = []
+
+
+class ChoiceLogprobs(_Response):
+    """Log-probabilities of the answer's tokens, in order; a mixture's are those of the mixture."""
+
+    content: list[TokenLogprob] | None = None
+    refusal: list[TokenLogprob] | None = None
+
+
+class RoutedExpert(_Response):
+    """One candidate: `probability` is the gate's, calibrated; `weight` its share of the answer."""
+
+    name: str
+    weight: float
+    probability: float
+
+
+class RoutingReport(_Response):
+    """The object `x_routing`: the decision and how it was carried out.
+
+    `experts` are the chosen (weights sum to 1), `candidates` all, generalist included
+    (probabilities sum to 1). `method` tells how a mixture was computed, None where nothing was
+    generated. `timings_ms` are milliseconds by step.
+    """
+
+    decision_id: str
+    router_version: str
+    mode: str
+    reason: str
+    fallback: bool
+    experts: list[RoutedExpert]
+    candidates: list[RoutedExpert]
+    k: int
+    method: str | None = None
+    weighting: str | None = None
+    grounding: str | None = None
+    timings_ms: dict[str, float] = {}
+
+
+class ResponseMessage(_Response):
+    """The assistant's turn."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None = None
+    refusal: str | None = None
+    annotations: list[Annotation] = []
+
+
+class Choice(_Response):
+    """The answer of a whole (not streamed) completion."""
+
+    index: int = 0
+    message: ResponseMessage
+    logprobs: ChoiceLogprobs | None = None
+    finish_reason: str | None = None
+
+
+class ChatCompletion(_Response):
+    """The body that answers `POST /v1/chat/completions`; `created` is in seconds since 1970."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage | None = OMITTED
+    system_fingerprint: str | None = OMITTED
+    x_routing: RoutingReport | None = OMITTED
+
+
+class Delta(_Response):
+    """What one chunk adds to the message."""
+
+    role: Literal["assistant"] | None = OMITTED
+    content: str | None = OMITTED
+    annotations: list[Annotation] | None = OMITTED
+
+
+class ChunkChoice(_Response):
+    """One chunk's part of the answer; the last one carries `finish_reason` and all annotations."""
+
+    index: int = 0
+    delta: Delta
+    logprobs: ChoiceLogprobs | None = None
+    finish_reason: str | None = None
+
+
+class ChatCompletionChunk(_Response):
+    """One event of a stream; the usage chunk has no choices."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = OMITTED
+    system_fingerprint: str | None = OMITTED
+    x_routing: RoutingReport | None = OMITTED
+
+
+class ModelCard(_Response):
+    """One name that may stand in a request's `model`."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "collegium"
+    description: str | None = OMITTED
+
+
+class ModelList(_Response):
+    """The body that answers `GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class Embedding(_Response):
+    """One vector: a list of floats, or base64 of little-endian float32."""
+
+    index: int
+    object: Literal["embedding"] = "embedding"
+    embedding: list[float] | str
+
+
+class EmbeddingsResponse(_Response):
+    """The body that answers `POST /v1/embeddings`; `data` keeps the order of the inputs."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class ErrorDetail(_Response):
+    """OpenAI's error object; `param` is the dotted path of the key at fault."""
+
+    message: str
+    type: str | None = None
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(_Response):
+    """The body of every error, and the last event of a stream that fails."""
+
+    error: ErrorDetail

@@ -1,0 +1,41 @@
+"""The router's verdict on one request."""
+
+from dataclasses import dataclass, field
+
+from router.features import Vector
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One expert as the router saw it: calibrated probability, and the weight it was given."""
+
+    name: str
+    probability: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Every candidate with probability and weight, and why these experts were chosen.
+
+    `candidates` holds all experts, the generalist included, most probable first; their
+    probabilities sum to 1. `chosen` names those with a weight above 0, heaviest first; their
+    weights sum to 1. `fallback` tells that the generalist stands in for an expert, `abstained`
+    that it does so because no expert was probable enough. `seconds` is the time of routing,
+    `vector` [d] the conversation's sentence vector, for retrieval.
+    """
+
+    candidates: tuple[Candidate, ...]
+    chosen: tuple[str, ...]
+    k: int
+    reason: str
+    fallback: bool
+    abstained: bool
+    router_version: str
+    seconds: float = field(compare=False)
+    vector: Vector = field(compare=False, repr=False)
+
+    def weights(self) -> dict[str, float]:
+        """Return the chosen experts' weights by name, heaviest first."""
+        by_name = {candidate.name: candidate.weight for candidate in self.candidates}
+        return {name: by_name[name] for name in self.chosen}

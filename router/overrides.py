@@ -1,0 +1,75 @@
+"""What a request may change about its routing, and the error for what it may not."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class OverrideError(ValueError):
+    """A routing value that cannot be obeyed; `param` is the key, as in `weights.legal`."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(param, message)
+        self.param = param
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.param}: {self.message}"
+
+
+class UnknownExpert(OverrideError):
+    """A name that is no expert of this router."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """A request's own routing values; None leaves the policy's in force.
+
+    `experts` restricts the choice to the names given. `weights` (name to a number of 0 or more)
+    replaces the choice: they are normalised to the sum 1 and obeyed.
+    Raises `OverrideError` for values out of range.
+    """
+
+    top_k: int | None = None
+    top_p: float | None = None
+    min_confidence: float | None = None
+    experts: tuple[str, ...] | None = None
+    weights: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None:
+            check_count("top_k", self.top_k)
+        if self.top_p is not None:
+            check_share("top_p", self.top_p, zero_allowed=False)
+        if self.min_confidence is not None:
+            check_share("min_confidence", self.min_confidence)
+        if self.experts is not None and not self.experts:
+            raise OverrideError("experts", "name at least one expert, or leave the key out.")
+        if self.weights is not None:
+            _check_weights(self.weights)
+
+
+def check_count(param: str, value: int) -> None:
+    """Raise `OverrideError` unless `value` is a whole number of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise OverrideError(param, f"must be a whole number of 1 or more; got {value!r}.")
+
+
+def check_share(param: str, value: float, *, zero_allowed: bool = True) -> None:
+    """Raise `OverrideError` unless `value` lies between 0 and 1."""
+    if not _is_number(value) or not 0.0 <= value <= 1.0 or (value == 0.0 and not zero_allowed):
+        lowest = "0" if zero_allowed else "more than 0"
+        raise OverrideError(param, f"must be a number from {lowest} to 1; got {value!r}.")
+
+
+def _check_weights(weights: Mapping[str, float]) -> None:
+    for name, weight in weights.items():
+        if not _is_number(weight) or not math.isfinite(weight) or weight < 0.0:
+            message = f"must be a finite number of 0 or more; got {weight!r}."
+            raise OverrideError(f"weights.{name}", message)
+    if not any(weights.values()):
+        raise OverrideError("weights", "at least one expert needs a weight above 0.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,82 @@
+"""The router: one conversation in, one decision out."""
+
+import time
+from collections.abc import Sequence
+
+from router.decision import Candidate, Decision
+from router.features import Encoder, Features, featurize
+from router.gate import Gate, GateError
+from router.overrides import Overrides
+from router.policy import Policy, Verdict, decide, project
+
+NO_OVERRIDES = Overrides()
+
+
+class Router:
+    """Chooses experts by gate and policy; holds no state, so threads may share it.
+
+    `encoder` maps n texts to unit vectors [n, d]; d must be the gate's. `experts` are the
+    configured names; the generalist is a candidate whether or not it is among them.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        encoder: Encoder,
+        experts: Sequence[str],
+        generalist: str,
+        policy: Policy | None = None,
+    ) -> None:
+        self.gate = gate
+        self.experts = tuple(dict.fromkeys((*experts, generalist)))
+        self.generalist = generalist
+        self.policy = policy or Policy()
+        self._encoder = encoder
+        self._version = gate.version
+
+    @property
+    def version(self) -> str:
+        """The gate's version, which every decision bears."""
+        return self._version
+
+    def route(
+        self, messages: Sequence[tuple[str, str]], overrides: Overrides = NO_OVERRIDES
+    ) -> Decision:
+        """Return the decision on a conversation of (role, text) pairs, oldest first.
+
+        Raises `ConversationError` where there is no text, `UnknownExpert` for a name in
+        `overrides` that is no expert here, `GateError` where the encoder is not the gate's.
+        """
+        started = time.perf_counter()
+        features = featurize(messages, self._encoder)
+        probabilities = self._probabilities(features)
+        verdict = decide(probabilities, self.generalist, self.policy, overrides)
+        return self._decision(verdict, features, time.perf_counter() - started)
+
+    def _probabilities(self, features: Features) -> dict[str, float]:
+        found = len(features.vector)
+        if found != self.gate.vector_dimensions:
+            raise GateError(
+                f"the gate reads sentence vectors of {self.gate.vector_dimensions} numbers "
+                f"({self.gate.encoder or 'encoder not named'}); this encoder gives {found}."
+            )
+        row = self.gate.probabilities(features.joined())
+        by_label = dict(zip(self.gate.labels, row.tolist(), strict=True))
+        return project(by_label, self.experts, self.generalist)
+
+    def _decision(self, verdict: Verdict, features: Features, seconds: float) -> Decision:
+        ranked = sorted(verdict.probabilities.items(), key=lambda item: -item[1])
+        return Decision(
+            candidates=tuple(
+                Candidate(name, probability, verdict.weights.get(name, 0.0))
+                for name, probability in ranked
+            ),
+            chosen=tuple(verdict.weights),
+            k=len(verdict.weights),
+            reason=verdict.reason,
+            fallback=verdict.abstained,
+            abstained=verdict.abstained,
+            router_version=self._version,
+            seconds=seconds,
+            vector=features.vector,
+        )
