@@ -8,27 +8,28 @@
 # VARIANT        cpu, or cuda: PyTorch's default wheels bring CUDA along, nodes need a driver only.
 # BAKED_MODELS   sources that `collegium models pull` leaves in /opt/collegium/models; the
 #                configuration then names folders there. Empty: fetched at the start of a pod.
-# RAY_VERSION    must be the chart's rayVersion.
+#
+# Versions are those of constraints.txt; the chart's rayVersion must be the Ray there.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 ARG VARIANT=cpu
-ARG RAY_VERSION=2.60.0
-ARG TORCH_VERSION=2.13.0
 # Where CPU wheels of PyTorch come from; empty for pip's own configuration.
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 ENV PATH=/opt/collegium/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+ENV PIP_CONSTRAINT=/src/constraints.txt
+WORKDIR /src
+COPY constraints.txt ./
 RUN python3 -m venv /opt/collegium/venv \
     && case "$VARIANT" in \
-         cpu) pip install ${TORCH_CPU_INDEX:+--index-url "$TORCH_CPU_INDEX"} "torch==$TORCH_VERSION" ;; \
-         cuda) pip install "torch==$TORCH_VERSION" ;; \
+         cpu) pip install ${TORCH_CPU_INDEX:+--index-url "$TORCH_CPU_INDEX"} torch ;; \
+         cuda) pip install torch ;; \
          *) echo "VARIANT must be cpu or cuda, not '$VARIANT'" >&2; exit 1 ;; \
        esac
-WORKDIR /src
 # Dependencies before sources, so that a changed source does not install them again.
 COPY pyproject.toml README.md LICENSE ./
-RUN pip install ".[serve]" "ray[serve]==$RAY_VERSION" "torch==$TORCH_VERSION"
+RUN pip install ".[serve]"
 COPY orchestrator orchestrator
 COPY router router
 COPY retrieval retrieval

@@ -78,8 +78,11 @@ def train_adapter(
     folder: Path,
     options: TrainingOptions,
     on_step: Callable[[Step], None] = lambda _step: None,
+    base: str = "",
 ) -> TrainingReport:
     """Train an adapter over `model` and write it to `folder` as a PEFT folder in float16.
+
+    `base` is the name that the adapter will record for its base model.
 
     A `.checkpoint` folder beside the adapter holds the state of an unfinished run; the same call
     continues from it and removes it at the end.
@@ -98,7 +101,7 @@ def train_adapter(
     before = mean_loss(peft_model, held_out, options.batch_tokens)
     seconds = run.train(on_step)
     after = mean_loss(peft_model, held_out, options.batch_tokens)
-    save_adapter(peft_model, folder)
+    save_adapter(peft_model, folder, base)
     shutil.rmtree(run.checkpoint, ignore_errors=True)
     return TrainingReport(
         rows=len(examples),
@@ -249,7 +252,7 @@ def mean_loss(model: Any, examples: Sequence[Example], batch_tokens: int) -> flo
     return sum(loss for _, loss in rows) / tokens if tokens else math.nan
 
 
-def save_adapter(model: Any, folder: Path) -> None:  # noqa: ANN401
+def save_adapter(model: Any, folder: Path, base: str) -> None:  # noqa: ANN401
     """Write a PEFT folder in float16, whole or not at all."""
     scratch = folder.with_name(folder.name + ".writing")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -257,6 +260,10 @@ def save_adapter(model: Any, folder: Path) -> None:  # noqa: ANN401
     path = scratch / "adapter_model.safetensors"
     halves = {name: tensor.to(torch.float16) for name, tensor in load_file(path).items()}
     save_file(halves, path, metadata={"format": "pt"})
+    config = json.loads((scratch / "adapter_config.json").read_text())
+    # PEFT records where the base lay on this machine, which tells nobody else which one it was.
+    config["base_model_name_or_path"] = base
+    (scratch / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (scratch / name).replace(folder / name)

@@ -37,8 +37,9 @@ class Helm:
     binary: Path
 
     def run(self, *arguments: str, kubeconfig: Path | None = None) -> tuple[int, str, str]:
-        """Run helm; exit status, standard output, standard error. No cluster unless one is given."""
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.binary.parent)}
+        """Exit status, standard output and standard error. No cluster unless one is given."""
+        home = (kubeconfig or self.binary).parent
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
         environment["KUBECONFIG"] = str(kubeconfig or os.devnull)
         command = [str(self.binary), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)

@@ -55,7 +55,9 @@ def environment(pod: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for entry in pod["containers"][0]["env"]:
         reference = entry.get("valueFrom", {}).get("secretKeyRef")
-        found[entry["name"]] = (reference["name"], reference["key"]) if reference else entry["value"]
+        found[entry["name"]] = (
+            (reference["name"], reference["key"]) if reference else entry["value"]
+        )
     return found
 
 

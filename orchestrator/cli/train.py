@@ -7,10 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.console import err, out, readable_errors
+from orchestrator.cli.console import err, out, progress_bar, readable_errors
+
+if TYPE_CHECKING:
+    from experts.training import Step, TrainingOptions
 
 
 @click.group()
@@ -29,6 +33,70 @@ class _ExpertJob:
     held_out_rows: int
     exclude: tuple[str, ...]
     threads: int
+
+
+_Files = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@train.command("router")
+@click.option("--data", "data", required=True, multiple=True, type=_Files, help="Repeatable.")
+@click.argument("more", nargs=-1, type=_Files)
+@click.option("--eval", "evaluation", multiple=True, type=_Files, help="Only measured on.")
+@click.option("--out", "folder", default="gate", type=click.Path(path_type=Path), show_default=True)
+@click.option("--exclude-license", "exclude", multiple=True, help="Adds to the built-in list.")
+@click.option("--encoder", default="all-minilm-l6-v2", show_default=True)
+@click.option("--epochs", default=24, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option(
+    "--cache",
+    default=".gate-vectors.sqlite",
+    type=click.Path(path_type=Path),
+    show_default=True,
+    help="Keeps sentence vectors, so that a second run is quick.",
+)
+def train_router(
+    data: tuple[Path, ...],
+    more: tuple[Path, ...],
+    evaluation: tuple[Path, ...],
+    folder: Path,
+    exclude: tuple[str, ...],
+    encoder: str,
+    epochs: int,
+    seed: int,
+    threads: int,
+    cache: Path,
+) -> None:
+    """Train the gate on labelled prompts and write it with its model card.
+
+    Rows are JSON Lines with `prompt` (or `text`) and `domain`, or `domains` for prompts that belong
+    to two experts. Name the folder as `router.weights` in the configuration.
+
+    \b
+    collegium train router --data code.jsonl --data legal.jsonl --out my-gate
+    """
+    from experts.store import ModelError, ModelStore
+    from retrieval.encoder import Encoder
+    from router.dataset import DatasetError
+    from router.gate import GateError
+    from router.training import EXCLUDED_LICENSES, train_from_files
+
+    with readable_errors(ModelError, DatasetError, GateError), progress_bar() as bar:
+        model = Encoder(ModelStore().pull(encoder, progress=bar), threads=threads)
+        gate, report = train_from_files(
+            (*data, *more),
+            folder,
+            model.encode,
+            encoder_name=encoder,
+            evaluation=evaluation,
+            excluded_licenses=(*EXCLUDED_LICENSES, *exclude),
+            seed=seed,
+            epochs=epochs,
+            cache=cache,
+            progress=bar,
+        )
+    out.print_json(data=report.metadata(), default=str)
+    out.print(f"{folder}: gate {gate.version} for {', '.join(gate.labels)}")
 
 
 @train.command("expert")
@@ -100,17 +168,15 @@ def train_expert(
         _train(job, TrainingOptions(**options))  # type: ignore[arg-type]
 
 
-def _train(job: _ExpertJob, options: object) -> None:
+def _train(job: _ExpertJob, options: TrainingOptions) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from experts.card import write_card
     from experts.examples import ExampleError, choose, read_rows, split_rows, tokenise
     from experts.store import ModelStore
-    from experts.training import TrainingOptions, train_adapter
+    from experts.training import train_adapter
 
-    if not isinstance(options, TrainingOptions):
-        raise TypeError("options must be TrainingOptions")
     if job.threads:
         torch.set_num_threads(job.threads)
     base = ModelStore().pull(job.base)
@@ -131,7 +197,7 @@ def _train(job: _ExpertJob, options: object) -> None:
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     with _Bar(job.name) as bar:
         report = train_adapter(
-            model, chosen, kept[: job.held_out_rows], job.folder, options, bar.step
+            model, chosen, kept[: job.held_out_rows], job.folder, options, bar.step, job.base
         )
     write_card(
         job.folder,
@@ -149,7 +215,7 @@ def _train(job: _ExpertJob, options: object) -> None:
 
 def _command(arguments: Sequence[str]) -> str:
     # The card must not carry the paths of the machine that trained.
-    shown = [Path(a).name if "/" in a and Path(a).is_file() else a for a in arguments]
+    shown = [Path(a).name if "/" in a and Path(a).exists() else a for a in arguments]
     return "collegium " + shlex.join(shown)
 
 
@@ -176,11 +242,7 @@ class _Bar:
     def __exit__(self, *_details: object) -> None:
         self._progress.stop()
 
-    def step(self, step: object) -> None:
-        from experts.training import Step
-
-        if not isinstance(step, Step):
-            raise TypeError("step must be a Step")
+    def step(self, step: Step) -> None:
         self._loss = step.loss if self._loss is None else 0.9 * self._loss + 0.1 * step.loss
         eta = f"{int(step.remaining) // 60}:{int(step.remaining) % 60:02d}"
         self._progress.update(
