@@ -61,7 +61,7 @@ class Engine:
         self.failure: BaseException | None = None
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
-        self._cancelled: set[str] = set()
+        self._cancelled: set[Job] = set()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
@@ -124,7 +124,7 @@ class Engine:
                 finished = chunk.finish_reason is not None
                 yield chunk
         finally:
-            self._cancel(id)
+            self._cancel(answer)
 
     async def score(self, id: str, prompt: Sequence[int], text: str, gate: Gate) -> Score:
         """Log-likelihood of `text` behind `prompt` under one gate, in nats.
@@ -139,11 +139,12 @@ class Engine:
             return Score(0.0, 0, 0)
         mailbox = _Mailbox()
         row, size = self._row(gate, 1.0), len(text.encode())
-        self._submit(Scored(id, prompt, tokens, row, mailbox.put, size=size))
+        job = Scored(id, prompt, tokens, row, mailbox.put, size=size)
+        self._submit(job)
         try:
             return await mailbox.get_score()
         finally:
-            self._cancel(id)
+            self._cancel(job)
 
     def _row(self, gate: Gate, weight: float) -> Row:
         return Row(gate, weight, RowCache(self.runner.cache_shape))
@@ -164,10 +165,11 @@ class Engine:
             self._waiting.append(job)
             self._wake.notify()
 
-    def _cancel(self, id: str) -> None:
-        with self._wake:
-            self._cancelled.add(id)
-            self._wake.notify()
+    def _cancel(self, job: Job) -> None:
+        if not job.done:
+            with self._wake:
+                self._cancelled.add(job)
+                self._wake.notify()
 
     def _loop(self) -> None:
         try:
@@ -198,8 +200,8 @@ class Engine:
         with self._wake:
             gone = self._cancelled
             self._cancelled = set()
-            self._running = [j for j in self._running if not j.done and j.id not in gone]
-            self._waiting = deque(j for j in self._waiting if j.id not in gone)
+            self._running = [j for j in self._running if not j.done and j not in gone]
+            self._waiting = deque(j for j in self._waiting if j not in gone)
             rows = sum(len(j.rows) for j in self._running)
             tokens = sum(j.reserved for j in self._running)
             while self._waiting:

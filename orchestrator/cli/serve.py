@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -135,8 +136,12 @@ def _run(config: Config, address: str | None) -> None:
         },
         logging_config=LoggingConfig(log_level="WARNING"),
     )
+    # Ray sets handlers of its own; a shell's background job starts with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
-        ray_serve.run(graph(config), name=APPLICATION, route_prefix="/", blocking=False, **_QUIET)
+        target = ray_serve.RunTarget(graph(config), name=APPLICATION, route_prefix="/")
+        ray_serve.run_many([target], wait_for_applications_running=False)
         _wait_ready(ApplicationStatus.RUNNING)
         _greet(config)
         while True:
@@ -148,9 +153,6 @@ def _run(config: Config, address: str | None) -> None:
             ray_serve.shutdown()
             ray.shutdown()
             err.print("stopped")
-
-
-_QUIET: dict[str, Any] = {"_local_testing_mode": False}
 
 
 def _local_cluster() -> dict[str, Any]:
