@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,22 @@ from safetensors import SafetensorError, safe_open
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 EMBEDDED = Path(__file__).parent / "adapters"
+_UNSUPPORTED = {
+    "use_dora": "DoRA",
+    "modules_to_save": "modules_to_save",
+    "trainable_token_indices": "trained token embeddings",
+    "target_parameters": "adapters of bare parameters",
+    "layer_replication": "layer replication",
+    "lora_bias": "LoRA biases",
+    "alora_invocation_tokens": "activated LoRA",
+    "use_qalora": "QALoRA",
+    "use_bdlora": "block-diagonal LoRA",
+    "arrow_config": "Arrow routing",
+    "kasa_config": "KaSA",
+    "monteclora_config": "MonteCLoRA",
+}
+# These subtract their starting point from the base weights when PEFT loads them.
+_REWRITE_THE_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 _KEY = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 
 
@@ -81,29 +98,58 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise _refuse(folder, f"{CONFIG_FILE} is not JSON ({error})") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise _refuse(folder, "peft_type must be LORA")
-    unsupported = {
-        "use_dora": "DoRA",
-        "modules_to_save": "modules_to_save",
-        "trainable_token_indices": "trained token embeddings",
-        "layer_replication": "layer replication",
-        "lora_bias": "LoRA biases",
-    }
-    for key, what in unsupported.items():
+    _check_plain(folder, config)
+    _check_numbers(folder, config)
+    return config
+
+
+def _check_plain(folder: Path, config: Mapping[str, Any]) -> None:
+    for key, what in _UNSUPPORTED.items():
         if config.get(key):
             raise _refuse(folder, f"{what} ({key}) cannot be gated and is not supported")
     if config.get("bias", "none") != "none":
         raise _refuse(folder, f"trained biases (bias={config['bias']!r}) are not supported")
-    if not isinstance(config.get("r"), int) or config["r"] < 1:
-        raise _refuse(folder, f"r must be a positive integer, not {config.get('r')!r}")
-    return config
+    start = str(config.get("init_lora_weights", True)).casefold()
+    if start.startswith(_REWRITE_THE_BASE):
+        raise _refuse(
+            folder,
+            f"it was started with init_lora_weights={start!r}, which changes the base model too; "
+            "convert it to a plain LoRA (PEFT: save_pretrained(..., "
+            "path_initial_model_for_weight_conversion=...))",
+        )
+
+
+def _check_numbers(folder: Path, config: Mapping[str, Any]) -> None:
+    ranks = {"r": config.get("r"), **_table(folder, config, "rank_pattern")}
+    alphas = {
+        "lora_alpha": config.get("lora_alpha", 8),
+        **_table(folder, config, "alpha_pattern"),
+    }
+    for key, rank in ranks.items():
+        if not isinstance(rank, int) or rank < 1:
+            raise _refuse(folder, f"{key} must be a positive integer, not {rank!r}")
+    for key, alpha in alphas.items():
+        if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+            raise _refuse(folder, f"{key} must be a finite number, not {alpha!r}")
+
+
+def _table(folder: Path, config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    table = config.get(key) or {}
+    if not isinstance(table, dict):
+        raise _refuse(folder, f"{key} must be an object, not {table!r}")
+    return {f"{key}[{module!r}]": value for module, value in table.items()}
 
 
 def _check_base(folder: Path, config: Mapping[str, Any], base: str) -> None:
     recorded = str(config.get("base_model_name_or_path") or "")
-    # A path tells where somebody's base lay, not which it was; then only the shapes can tell.
-    comparable = base and recorded and not recorded.startswith(("/", ".", "~"))
+    # A path tells where somebody's base lies, not which it is; then only the shapes can tell.
+    comparable = base and recorded and not (_is_place(recorded) or _is_place(base))
     if comparable and _stem(recorded) != _stem(base):
         raise _refuse(folder, f"it was trained over {recorded!r}, the base here is {base!r}")
+
+
+def _is_place(name: str) -> bool:
+    return name.startswith(("/", ".", "~")) or "\\" in name or name.endswith(".gguf")
 
 
 def _stem(name: str) -> str:
@@ -191,9 +237,19 @@ def _check_complete(
     weights: Mapping[str, LoraWeight],
     linears: Mapping[str, tuple[int, int]],
 ) -> None:
-    targets = config.get("target_modules")
-    if isinstance(targets, list) and not config.get("layers_to_transform"):
-        for module in linears:
-            if any(module == t or module.endswith(f".{t}") for t in targets):
-                if module not in weights:
-                    raise _refuse(folder, f"tensors of target module {module!r} are missing")
+    chosen, left_out = config.get("target_modules"), config.get("exclude_modules")
+    if not config.get("layers_to_transform"):
+        for module in linears.keys() - weights.keys():
+            if _names(chosen, module) and not _names(left_out, module):
+                raise _refuse(folder, f"tensors of target module {module!r} are missing")
+
+
+def _names(chosen: object, module: str) -> bool:
+    # As PEFT reads it: a text is a pattern of the whole path, a list holds ends of paths.
+    if isinstance(chosen, str):
+        found = re.fullmatch(chosen, module) is not None
+    elif isinstance(chosen, list):
+        found = any(module == end or module.endswith(f".{end}") for end in chosen)
+    else:
+        found = False
+    return found

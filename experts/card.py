@@ -25,7 +25,7 @@ _NAMES = {
 
 def adapter_license(examples: Sequence[Example]) -> str:
     """The licence that the data asks for: share-alike wins, then attribution, else Apache-2.0."""
-    licenses = " ".join({e.row.license.upper() for e in examples})
+    licenses = " ".join({e.row.license.upper().replace(" ", "-") for e in examples})
     if "-SA" in licenses:
         chosen = SHARE_ALIKE
     elif "CC-BY" in licenses:

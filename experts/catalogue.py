@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+class ModelError(ValueError):
+    """A model cannot be had or is not what it should be; the message says how to mend it."""
+
+
 @dataclass(frozen=True)
 class Pin:
     """One embedded model inside a package wheel.

@@ -36,13 +36,14 @@ class Detokenizer:
         return self._release()
 
     def flush(self) -> str:
-        """The rest of the text, at the end of the answer."""
+        """The rest of the text, at the end of the answer; may still find a stop string in it."""
         before = self._decode(self._tokens[self._window : self._read])
         now = self._decode(self._tokens[self._window :])
         self._read = self._window = len(self._tokens)
-        rest = self._pending + now[len(before) :]
-        self._pending = ""
-        return "" if self.stopped else rest
+        self._pending += now[len(before) :]
+        text = self._release()
+        rest, self._pending = self._pending, ""
+        return text if self.stopped else text + rest
 
     def text_of(self, token: int) -> str:
         """The text of one token by itself, special tokens included (for log-probabilities)."""

@@ -12,6 +12,8 @@ from typing import Any
 
 from experts.template import render_prompt
 
+_TEXTS = ("prompt", "response", "source", "license", "lang")
+
 
 class ExampleError(ValueError):
     """A data file cannot be trained on; the message names file, line and what is missing."""
@@ -50,12 +52,12 @@ def read_rows(paths: Iterable[Path], *, exclude_licenses: Sequence[str] = ()) ->
         exclude_licenses: a row is left out when its `license` contains one of these (any case).
 
     Raises:
-        ExampleError: a line is not JSON or lacks `prompt`.
+        ExampleError: a line is not JSON, or its keys are not texts; names file and line.
     """
     rows = []
     banned = [text.casefold() for text in exclude_licenses]
     for path in paths:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(_lines(path), start=1):
             if not line.strip():
                 continue
             row = _row(line, f"{path.name}:{number}")
@@ -117,19 +119,23 @@ def bucket(examples: Sequence[Example], batch_tokens: int, seed: int) -> list[li
     return batches
 
 
+def _lines(path: Path) -> list[str]:
+    try:
+        # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a text.
+        return path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ExampleError(f"{path.name}: not UTF-8 ({error})") from error
+
+
 def _row(line: str, where: str) -> Row:
     try:
         body = json.loads(line)
     except json.JSONDecodeError as error:
         raise ExampleError(f"{where}: not JSON ({error})") from error
-    prompt = body.get("prompt") if isinstance(body, dict) else None
-    if not isinstance(prompt, str):
+    if not isinstance(body, dict) or body.get("prompt") is None:
         raise ExampleError(f"{where}: needs an object with the text keys `prompt` and `response`")
-    return Row(
-        id=str(body.get("id", where)),
-        prompt=prompt,
-        response=body.get("response") or "",
-        source=body.get("source") or "",
-        license=body.get("license") or "",
-        lang=body.get("lang") or "",
-    )
+    texts = {key: "" if body.get(key) is None else body[key] for key in _TEXTS}
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise ExampleError(f"{where}: `{key}` must be a text, not {json.dumps(value)}")
+    return Row(id=str(body.get("id", where)), **texts)

@@ -60,7 +60,9 @@ def truncated(
         (probabilities float64 [n], token ids [n]) on the CPU; the probabilities sum to 1.
         (Holtzman et al. 2020, nucleus sampling, arXiv 1904.09751.)
     """
-    tempered = torch.softmax(logps.double().cpu() / temperature, dim=-1)
+    # Shifted first, so that the likeliest token stays finite at the smallest temperature.
+    shifted = logps.double().cpu() - logps.max().double().cpu()
+    tempered = torch.softmax(shifted / temperature, dim=-1)
     probabilities, ids = tempered.sort(descending=True, stable=True)
     if top_p < 1:
         before = probabilities.cumsum(0) - probabilities

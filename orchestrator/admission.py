@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ class Admission:
             raise Overloaded(
                 f"{self._open} requests are open at this gateway, its limit.", retry_after=1.0
             )
-        started, status = time.monotonic(), "499"
+        started, status = time.monotonic(), "500"
         self._open += 1
         self._metrics.open.set(self._open)
         try:
@@ -40,8 +41,11 @@ class Admission:
         except CollegiumError as error:
             status = str(error.status)
             raise
+        except (asyncio.CancelledError, GeneratorExit):
+            # Whoever asked went away.
+            status = "499"
+            raise
         finally:
-            # A block that is left by cancellation keeps 499: the client went away.
             self._open -= 1
             self._metrics.open.set(self._open)
             self._metrics.requests.labels(path, status).inc()

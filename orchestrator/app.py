@@ -110,8 +110,8 @@ def _deploy(target: Any, name: str, settings: DeploymentConfig) -> Any:  # noqa:
             target_ongoing_requests=scaling.target_ongoing_requests,
             upscale_delay_s=scaling.upscale_delay_s,
             downscale_delay_s=scaling.downscale_delay_s,
-            metrics_interval_s=1.0,
-            look_back_period_s=max(2.0, min(10.0, scaling.upscale_delay_s)),
+            # Load is pushed every ten seconds unless the environment says otherwise.
+            look_back_period_s=10.0,
         ),
     )
 

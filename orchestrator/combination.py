@@ -22,7 +22,7 @@ from orchestrator.config import Config
 from orchestrator.drafts import Draft, collect, rank, total_usage
 from orchestrator.errors import ExpertUnavailable, InvalidRequest
 from orchestrator.ports import ExpertPort
-from orchestrator.request import Mode
+from orchestrator.request import Mode, Role
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +35,16 @@ _FUSE = (
 
 @dataclass(frozen=True)
 class Team:
-    """The experts that will speak, by weight, and how they are combined."""
+    """The experts that will speak, by weight, and how they are combined.
+
+    `standby` tells whether the generalist may answer in their place or write from their drafts: not
+    for a caller who may not ask it.
+    """
 
     experts: tuple[tuple[str, float], ...]
     mode: Mode
     note: str = ""
+    standby: bool = True
 
     @property
     def lead(self) -> str:
@@ -121,7 +126,8 @@ class Combiner:
             raise
         except ExpertError as error:
             logger.warning("%s failed: %s", team.lead, error)
-            if begun or team.experts == ((self._config.generalist, 1.0),):
+            alone = team.experts == ((self._config.generalist, 1.0),)
+            if begun or alone or not team.standby:
                 raise ExpertUnavailable(f"{team.lead} failed: {error}", retry_after=5.0) from error
             outcome.notes.append(f"{team.lead} could not answer ({error})")
             async with aclosing(self._stand_in(request, outcome)) as chunks:
@@ -131,6 +137,7 @@ class Combiner:
     async def _stand_in(self, request: Generation, outcome: Outcome) -> AsyncGenerator[Chunk, None]:
         name = self._config.generalist
         outcome.fallback, outcome.mode, outcome.spoke = True, Mode.SINGLE, ((name, 1.0),)
+        outcome.method = ""
         alone = replace(request, experts=outcome.spoke, mode=LocalMode.SINGLE)
         try:
             async with aclosing(self._ports[name].generate(alone)) as chunks:
@@ -162,8 +169,12 @@ class Combiner:
         self, request: Generation, team: Team, passages: Sequence[str], outcome: Outcome
     ) -> AsyncGenerator[Chunk, None]:
         drafts = await self._drafts(request, team, outcome)
-        score = self._scorer(request)
-        (best, _), *_ = await rank(drafts, passages, score)
+        try:
+            (best, _), *_ = await rank(drafts, passages, self._scorer(request))
+        except ExpertError as error:
+            # The drafts are there: better ranked without the generalist than thrown away.
+            outcome.notes.append(f"{self._config.generalist} could not score ({error})")
+            (best, _), *_ = await rank(drafts, passages, None)
         outcome.method = f"best of {len(drafts)} drafts: {best.expert}"
         usage = total_usage([draft.last.usage for draft in drafts])
         yield Chunk(best.text, best.logprobs, best.last.finish_reason, usage, outcome.method)
@@ -172,13 +183,11 @@ class Combiner:
         self, request: Generation, team: Team, outcome: Outcome
     ) -> AsyncGenerator[Chunk, None]:
         drafts = await self._drafts(request, team, outcome)
-        name = self._config.generalist
+        name = self._config.generalist if team.standby else drafts[0].expert
         outcome.method = f"{name} wrote from {len(drafts)} drafts"
-        shown = "\n\n".join(f"Answer of {d.expert}: {d.text}" for d in drafts)
-        question = _FUSE.format(question=request.messages[-1][1], drafts=shown)
         writing = replace(
             request,
-            messages=(*request.messages[:-1], (request.messages[-1][0], question)),
+            messages=_asking_to_fuse(request.messages, drafts),
             experts=((name, 1.0),),
             mode=LocalMode.SINGLE,
         )
@@ -209,7 +218,8 @@ class Combiner:
         return _Scorer(self._ports[name], name, request) if local else None
 
     def _mixes(self, one: str, other: str) -> bool:
-        return self._bases[one] is not None and self._bases[one] == self._bases[other]
+        base = self._bases[one]
+        return one == other or (base is not None and base == self._bases[other])
 
 
 @dataclass(frozen=True)
@@ -221,6 +231,16 @@ class _Scorer:
     async def __call__(self, text: str) -> Score:
         asked = Scoring(self.request.messages, text, self.expert, self.request.trace)
         return await self.port.score(asked)
+
+
+def _asking_to_fuse(
+    messages: Sequence[tuple[str, str]], drafts: Sequence[Draft]
+) -> tuple[tuple[str, str], ...]:
+    asking = list(messages)
+    at = max(i for i, (role, _) in enumerate(messages) if role == Role.USER)
+    shown = "\n\n".join(f"Answer of {d.expert}: {d.text}" for d in drafts)
+    asking[at] = (str(Role.USER), _FUSE.format(question=messages[at][1], drafts=shown))
+    return tuple(asking)
 
 
 def _normalised(experts: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:

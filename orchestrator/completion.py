@@ -24,6 +24,9 @@ from orchestrator.wire import (
 )
 from retrieval.attribution import Citation
 
+_IMPOSSIBLE = -9999.0
+"""OpenAI's figure for a probability of 0, whose logarithm JSON cannot hold."""
+
 
 class Completion:
     """Builds the bodies of one answer; `id` and `model` are the same in all of them."""
@@ -113,10 +116,11 @@ def _logprobs(said: Sequence[Logprob]) -> ChoiceLogprobs:
         content=[
             TokenLogprob(
                 token=p.token,
-                logprob=p.logprob,
+                logprob=max(p.logprob, _IMPOSSIBLE),
                 bytes=list(p.token.encode()),
                 top_logprobs=[
-                    TopLogprob(token=t, logprob=value, bytes=list(t.encode())) for t, value in p.top
+                    TopLogprob(token=t, logprob=max(value, _IMPOSSIBLE), bytes=list(t.encode()))
+                    for t, value in p.top
                 ],
             )
             for p in said

@@ -6,20 +6,23 @@ allowed and what was found. `Config.load(None)` gives the embedded default (`def
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError
 from pydantic import model_validator as validator
 
+from orchestrator.config_file import anchor, faults, read_yaml
 from orchestrator.request import Grounding, Mode, Probability, Share, StrictModel, refuse
-from orchestrator.validation import sentence
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
 
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 _Positive = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0)]
@@ -98,10 +101,20 @@ class RemoteConfig(StrictModel):
 
     base_url: Annotated[str, Field(pattern=r"^https?://")]
     model: Annotated[str, Field(min_length=1)]
-    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    api_key_env: Annotated[str, Field(json_schema_extra={"pattern": _VARIABLE})] | None = None
     timeout_s: _Seconds = 60.0
     connect_timeout_s: _Seconds = 5.0
     retries: Annotated[int, Field(ge=0)] = 2
+
+    @validator(mode="after")
+    def _holds_no_secret(self) -> Self:
+        # These messages leave out what was found: it may be the key itself.
+        if self.api_key_env and not re.match(_VARIABLE, self.api_key_env):
+            key, what = "api_key_env", "the name of an environment variable, not the key itself"
+            raise refuse("secret", key, f"must be {what}")
+        if urlsplit(self.base_url).username is not None:
+            raise refuse("secret", "base_url", "must hold no user or password: use `api_key_env`")
+        return self
 
 
 class ExpertConfig(StrictModel):
@@ -143,7 +156,7 @@ class CombinationConfig(StrictModel):
     """How several chosen experts become one answer.
 
     `mode` holds for experts of one base, `across` where bases differ or an expert is remote.
-    `max_fanout` bounds the drafts of one request, `draft_timeout_s` one draft.
+    `max_fanout` is how many drafts of one request are written at a time.
     """
 
     mode: Literal[Mode.BLEND, Mode.MIXTURE] = Mode.MIXTURE
@@ -170,9 +183,9 @@ class RetrievalConfig(StrictModel):
     enabled: bool = True
     directory: str | None = None
     grounding: Grounding = Grounding.AUTO
-    top_k: _Positive = 3
+    top_k: _Positive = 2
     min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.45
-    passage_characters: _Positive = 700
+    passage_characters: _Positive = 500
     threads: _Positive = 1
     deployment: DeploymentConfig = DeploymentConfig()
 
@@ -245,9 +258,8 @@ class Config(StrictModel):
                 f"is {self.generalist!r}; it must name an expert without adapter: "
                 f"{', '.join(able) or 'there is none, add one'}",
             )
-        for reserved in ("auto", *(n for n in self.experts if "+" in n)):
-            if reserved in self.experts:
-                raise refuse("reserved", f"experts.{reserved}", "is a reserved name")
+        if "auto" in self.experts:
+            raise refuse("reserved", "experts.auto", "is a reserved name: it asks for routing")
         return self
 
     @classmethod
@@ -261,11 +273,13 @@ class Config(StrictModel):
         """
         source = path or DEFAULT_FILE
         try:
-            body = yaml.safe_load(source.read_text(encoding="utf-8"))
+            body = read_yaml(source)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot read {str(source)!r}: {error}") from error
         config = cls.check(body, origin=str(source.name))
-        return config.anchored(source.parent.resolve()) if path else config
+        if path:
+            config = cls.model_validate(anchor(config.model_dump(), path.parent.resolve()))
+        return config
 
     @classmethod
     def check(cls, body: object, *, origin: str = "configuration") -> Config:
@@ -274,36 +288,11 @@ class Config(StrictModel):
         Raises:
             ConfigError: lists every fault with its key's path.
         """
+        if not isinstance(body, Mapping):
+            raise ConfigError(f"{origin} must hold the keys {', '.join(cls.model_fields)}")
         try:
             return cls.model_validate(body)
         except ValidationError as error:
-            faults = [f"  {line}" for line in _faults(error)]
-            raise ConfigError(
-                "\n".join([f"{origin} has {len(faults)} fault(s):", *faults])
-            ) from error
-
-    def anchored(self, folder: Path) -> Config:
-        """The same configuration with relative paths made absolute from `folder`."""
-        body = self.model_dump()
-        for expert in body["experts"].values():
-            expert["adapter"] = _anchor(expert["adapter"], folder, "embedded:")
-        for model in (*body["models"].values(), body["encoder"]):
-            source = str(model["source"])
-            if source.startswith((".", "~")) or source.endswith(".gguf"):
-                model["source"] = _anchor(source, folder)
-        body["router"]["weights"] = _anchor(body["router"]["weights"], folder, "embedded")
-        body["retrieval"]["directory"] = _anchor(body["retrieval"]["directory"], folder)
-        return Config.model_validate(body)
-
-
-def _anchor(value: str | None, folder: Path, kept: str = "\0") -> str | None:
-    if value is None or value.startswith(kept):
-        return value
-    return str(folder / Path(value).expanduser())
-
-
-def _faults(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
-        shown: dict[str, Any] = dict(problem)
-        shown["loc"] = tuple(step for step in problem["loc"] if step != "[key]")
-        yield sentence(shown)
+            found = faults(error)
+        # Raised outside of the handler: pydantic's own text would show every value in a traceback.
+        raise ConfigError("\n  ".join([f"{origin} has {len(found)} fault(s):", *found]))

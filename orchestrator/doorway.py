@@ -29,7 +29,7 @@ class Doorway:
                 param="content-type",
             )
             await _refuse(send, error)
-        elif declared.isdigit() and int(declared) > self._limit:
+        elif declared.isdecimal() and int(declared) > self._limit:
             await _refuse(send, self._too_large())
         else:
             await self._read(scope, receive, send)

@@ -92,15 +92,15 @@ async def rank(
     Bits per byte are those of the generalist and are left out where it cannot score. An empty
     draft comes last.
     """
-    scores = await asyncio.gather(*(score(d.text) for d in drafts)) if score else []
-    bits = [s.bits_per_byte for s in scores] or [0.0] * len(drafts)
+    said = [d for d in drafts if d.text.strip()]
+    scores = await asyncio.gather(*(score(d.text) for d in said)) if score else []
+    bits = [s.bits_per_byte for s in scores] or [0.0] * len(said)
     points = [
         math.log(max(d.weight, 1e-9)) - cost + groundedness(d.text, passages)
-        if d.text.strip()
-        else -math.inf
-        for d, cost in zip(drafts, bits, strict=True)
+        for d, cost in zip(said, bits, strict=True)
     ]
-    return sorted(zip(drafts, points, strict=True), key=lambda item: -item[1])
+    ranked = sorted(zip(said, points, strict=True), key=lambda item: -item[1])
+    return ranked + [(d, -math.inf) for d in drafts if d not in said]
 
 
 def groundedness(text: str, passages: Sequence[str]) -> float:

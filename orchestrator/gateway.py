@@ -11,30 +11,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 
 from orchestrator.admission import Admission
 from orchestrator.completion import Completion
 from orchestrator.config import Config
+from orchestrator.deadline import bounded
 from orchestrator.doorway import Doorway
-from orchestrator.errors import (
-    CollegiumError,
-    InternalError,
-    InvalidRequest,
-    NotFound,
-    from_validation,
-    to_body,
-)
+from orchestrator.errors import CollegiumError, InternalError, InvalidRequest, NotFound, to_body
 from orchestrator.identity import EVERYONE, Principal
 from orchestrator.metrics import Metrics
-from orchestrator.pipeline import Delta, Finish, Pipeline, bounded
+from orchestrator.pipeline import Delta, Finish, Pipeline
 from orchestrator.ports import RetrieverPort
+from orchestrator.presence import while_present
+from orchestrator.refusal import install
 from orchestrator.request import ChatRequest, EmbeddingsRequest
 from orchestrator.task import AUTO, Task, accept, model_names
-from orchestrator.telemetry import Carrier, Telemetry, carrier, fail, incoming
+from orchestrator.telemetry import Carrier, Telemetry, carrier, failing, incoming
 from orchestrator.wire import (
     ChatCompletion,
     Embedding,
@@ -87,10 +81,7 @@ class Gateway:
         app.add_api_route("/healthz", self.healthz, response_model=None)
         app.add_api_route("/readyz", self.readyz, response_model=None)
         app.add_api_route("/metrics", self.metrics, response_model=None)
-        app.add_exception_handler(RequestValidationError, _on_validation)
-        app.add_exception_handler(CollegiumError, _on_error)
-        app.add_exception_handler(HTTPException, _on_http)
-        app.add_exception_handler(Exception, _on_fault)
+        install(app)
         app.add_middleware(Doorway, limit=self._config.limits.max_body_bytes)
         return app
 
@@ -102,13 +93,13 @@ class Gateway:
             usage = bool(body.stream_options and body.stream_options.include_usage)
             events = self._events(task, trace)
             # The first event decides between an HTTP error and a stream.
-            first = await anext(events)
+            first = await while_present(http, anext(events))
             stream = self._sse(Completion(task.id, body.model), first, events, usage)
             response: Response = StreamingResponse(
                 stream, media_type="text/event-stream", headers={"cache-control": "no-cache"}
             )
         else:
-            completion = await self._whole(task, trace, body)
+            completion = await while_present(http, self._whole(task, trace, body))
             response = JSONResponse(completion.model_dump(mode="json"))
         return response
 
@@ -214,11 +205,8 @@ class Gateway:
             collegium__request_id=task.id,
         )
         try:
-            with self._admission.enter(path):
+            with failing(span), self._admission.enter(path):
                 yield carrier(span)
-        except CollegiumError as error:
-            fail(span, error)
-            raise
         finally:
             span.end()
 
@@ -262,35 +250,3 @@ def _packed(vector: npt.NDArray[np.float32], packed: bool) -> list[float] | str:
     if packed:
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return [float(value) for value in vector]
-
-
-def _response(error: CollegiumError) -> JSONResponse:
-    headers = {}
-    if error.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after)))
-    return JSONResponse(to_body(error).model_dump(), status_code=error.status, headers=headers)
-
-
-async def _on_error(_http: Request, error: Exception) -> JSONResponse:
-    own = error if isinstance(error, CollegiumError) else InternalError(str(error))
-    return _response(own)
-
-
-async def _on_validation(_http: Request, error: Exception) -> JSONResponse:
-    problems = error.errors() if isinstance(error, RequestValidationError) else []
-    return _response(from_validation(problems))
-
-
-async def _on_http(http: Request, error: Exception) -> JSONResponse:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    if status == 404:
-        own: CollegiumError = NotFound(f"There is nothing at {http.url.path}.", code="not_found")
-    else:
-        own = InvalidRequest(f"{http.method} is not allowed at {http.url.path}.")
-        own.status = status
-    return _response(own)
-
-
-async def _on_fault(_http: Request, error: Exception) -> JSONResponse:
-    logger.error("a request failed", exc_info=error)
-    return _response(InternalError("The service failed; its log says why."))

@@ -1,4 +1,4 @@
-"""Grounding: passages into the conversation, before the last question."""
+"""Grounding: passages into the conversation, as its system message."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from collections.abc import Sequence
 from orchestrator.request import Role
 from retrieval.passage import Passage
 
-_FRAME = "Use these passages if they help.\n\n{passages}\n\nQuestion: {question}"
+_FRAME = "Answer in full sentences from these passages.\n\n{passages}"
 
 
 def ground(
     messages: Sequence[tuple[str, str]], passages: Sequence[Passage], longest: int
 ) -> tuple[tuple[str, str], ...]:
-    """The conversation with the passages before its last user message.
+    """The conversation with the passages in its first system message, behind the caller's own words.
 
-    They stand in the user's turn and not in a system message, so that the system message stays the
-    one that the experts were trained with. Passages are cut to `longest` characters.
+    In the user's turn small experts take them for the text of an exercise, whose answers in their
+    training data are a bare Yes or No. Passages are cut to `longest` characters.
     """
-    grounded = list(messages)
-    if passages:
-        shown = "\n\n".join(
-            f"[{n}] {p.title}\n{p.text[:longest]}" for n, p in enumerate(passages, start=1)
-        )
-        at = max(i for i, (role, _) in enumerate(messages) if role == Role.USER)
-        question = _FRAME.format(passages=shown, question=messages[at][1])
-        grounded[at] = (Role.USER, question)
-    return tuple((str(role), text) for role, text in grounded)
+    if not passages:
+        return tuple(messages)
+    shown = "\n\n".join(f"{p.title}\n{p.text[:longest]}" for p in passages)
+    frame = _FRAME.format(passages=shown)
+    role, text = messages[0]
+    if role == Role.SYSTEM:
+        grounded = ((role, f"{text}\n\n{frame}"), *messages[1:])
+    else:
+        grounded = ((str(Role.SYSTEM), frame), *messages)
+    return grounded

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from itertools import chain
 
 from experts.generation import (
     Busy,
@@ -22,10 +22,9 @@ from experts.generation import (
 from orchestrator.citing import Marker
 from orchestrator.combination import Combiner, Outcome, Team
 from orchestrator.config import Config
+from orchestrator.deadline import within
 from orchestrator.errors import (
-    CollegiumError,
     ContextTooLong,
-    DeadlineExceeded,
     ExpertUnavailable,
     InvalidRequest,
     NotFound,
@@ -34,19 +33,18 @@ from orchestrator.errors import (
 )
 from orchestrator.grounding import ground
 from orchestrator.ports import RetrieverPort, RouterPort
-from orchestrator.report import describe, report
+from orchestrator.report import describe, report, tokens
 from orchestrator.request import Grounding, Weighting
 from orchestrator.task import Task
-from orchestrator.telemetry import Carrier, Telemetry, carrier, fail
+from orchestrator.telemetry import Carrier, Telemetry, carrier, failing
 from orchestrator.wire import RoutingReport
 from retrieval.attribution import Citation
-from retrieval.errors import MissingCollection
+from retrieval.errors import InvalidName, MissingCollection
 from retrieval.passage import Passage
 from router.decision import Decision
 from router.features import ConversationError
 from router.overrides import OverrideError, Overrides
 
-_Result = TypeVar("_Result")
 _PROBE_SECONDS = 5.0
 
 
@@ -102,7 +100,7 @@ class Pipeline:
         """
         timings = Timings(task.started)
         decision = await self._route(task, timings, trace)
-        team = self._combiner.team(decision.weights(), task.mode, forced=task.forced)
+        team = self._team(task, decision)
         passages = await self._retrieve(task, decision, timings, trace)
         request = self._ground(task, team, passages)
         outcome = Outcome(team.mode)
@@ -124,7 +122,7 @@ class Pipeline:
         """The decision on a task without an answer."""
         timings = Timings(task.started)
         decision = await self._route(task, timings, trace)
-        team = self._combiner.team(decision.weights(), task.mode, forced=task.forced)
+        team = self._team(task, decision)
         return report(
             task, decision, team, Outcome(team.mode, spoke=team.experts), (), timings.marks
         )
@@ -147,9 +145,9 @@ class Pipeline:
         ]
 
     async def _route(self, task: Task, timings: Timings, trace: Carrier) -> Decision:
-        with self._telemetry.span("collegium.route", trace) as span:
+        with self._telemetry.span("collegium.route", trace) as span, _for_caller():
             try:
-                decision = await _within(
+                decision = await within(
                     task, self._router.route(task.messages, task.overrides, carrier(span))
                 )
             except OverrideError as error:
@@ -160,6 +158,10 @@ class Pipeline:
         timings.mark("route")
         return decision
 
+    def _team(self, task: Task, decision: Decision) -> Team:
+        team = self._combiner.team(decision.weights(), task.mode, forced=task.forced)
+        return replace(team, standby=task.principal.may_ask(self._config.generalist))
+
     async def _retrieve(
         self, task: Task, decision: Decision, timings: Timings, trace: Carrier
     ) -> list[Passage]:
@@ -167,10 +169,13 @@ class Pipeline:
         names = [] if task.grounding is Grounding.OFF else self._collections(task, decision)
         passages: list[Passage] = []
         if names:
-            with self._telemetry.span(
-                "collegium.retrieve", trace, collegium__collections=names
-            ) as span:
-                found = await _within(task, self._search(task, decision, names, carrier(span)))
+            with (
+                self._telemetry.span(
+                    "collegium.retrieve", trace, collegium__collections=names
+                ) as span,
+                _for_caller(),
+            ):
+                found = await within(task, self._search(task, decision, names, carrier(span)))
                 passages = [p for p in found if p.similarity >= settings.min_similarity]
                 span.set_attribute("collegium.passages", [p.passage_id for p in passages])
         if task.grounding is Grounding.REQUIRED and not passages:
@@ -189,10 +194,14 @@ class Pipeline:
         top_k = self._config.retrieval.top_k
         try:
             return await self._retriever.search(task.query, decision.vector, names, top_k, trace)
+        except InvalidName as error:
+            raise InvalidRequest(str(error), param="routing.collections") from error
         except MissingCollection as error:
             if task.collections is None:
-                # A configured collection that was never filled grounds nothing.
-                return []
+                # A configured collection that was never filled grounds nothing; others still do.
+                one_by_one = [[name] for name in names if len(names) > 1]
+                found = [await self._search(task, decision, one, trace) for one in one_by_one]
+                return sorted(chain(*found), key=lambda p: -p.score)[:top_k]
             raise NotFound(
                 str(error), param="routing.collections", code="collection_not_found"
             ) from error
@@ -233,54 +242,30 @@ class Pipeline:
         )
         traced = replace(request, trace=carrier(span))
         texts = [p.text for p in passages]
+        combined = self._combiner.stream(traced, team, texts, outcome)
         try:
-            async with aclosing(self._combiner.stream(traced, team, texts, outcome)) as chunks:
-                async for chunk in chunks:
-                    if chunk.usage is not None:
-                        span.set_attribute("gen_ai.usage.input_tokens", chunk.usage.prompt_tokens)
-                        span.set_attribute(
-                            "gen_ai.usage.output_tokens", chunk.usage.completion_tokens
-                        )
-                    yield chunk
-        except PromptTooLong as error:
-            fail(span, error)
-            raise ContextTooLong(f"`messages`: {error}.", param="messages") from error
-        except Busy as error:
-            fail(span, error)
-            raise Overloaded(str(error), retry_after=2.0) from error
-        except (ExpertError, CollegiumError) as error:
-            fail(span, error)
-            raise
+            with failing(span), _for_caller():
+                async with aclosing(combined) as chunks:
+                    async for chunk in chunks:
+                        if chunk.usage is not None:
+                            span.set_attributes(tokens(chunk.usage))
+                        yield chunk
         finally:
             span.set_attribute("collegium.fallback", outcome.fallback)
             span.end()
 
 
-async def bounded(
-    task: Task, events: AsyncGenerator[Delta | Finish, None]
-) -> AsyncGenerator[Delta | Finish, None]:
-    """The same events, until the caller's deadline.
-
-    Raises:
-        DeadlineExceeded: the deadline passed before the next event.
-    """
-    async with aclosing(events):
-        while True:
-            try:
-                yield await _within(task, anext(events))
-            except StopAsyncIteration:
-                break
-
-
-async def _within(task: Task, work: Awaitable[_Result]) -> _Result:
-    left = None if task.deadline is None else task.deadline - time.monotonic()
+@contextmanager
+def _for_caller() -> Iterator[None]:
+    """Turn what deployments raise into what the caller should see."""
     try:
-        async with asyncio.timeout(left):
-            return await work
-    except TimeoutError as error:
-        raise DeadlineExceeded(
-            "`routing.deadline_ms` passed before the answer was whole.", param="routing.deadline_ms"
-        ) from error
+        yield
+    except PromptTooLong as error:
+        raise ContextTooLong(f"`messages`: {error}.", param="messages") from error
+    except Busy as error:
+        raise Overloaded(str(error), retry_after=2.0) from error
+    except ExpertError as error:
+        raise ExpertUnavailable(str(error), retry_after=2.0) from error
 
 
 def _finish(last: Chunk, citations: tuple[Citation, ...], routing: RoutingReport) -> Finish:

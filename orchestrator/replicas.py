@@ -7,10 +7,11 @@ are. They hold to the protocols of `orchestrator/ports.py`.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from experts.local import LocalExperts, LocalSpec
 from experts.remote import RemoteExpert, RemoteSpec
 from experts.store import ModelStore, default_home
 from orchestrator.config import Config
-from orchestrator.telemetry import Carrier, Telemetry, fail
+from orchestrator.report import tokens
+from orchestrator.telemetry import Carrier, Telemetry, failing
 from retrieval.encoder import Encoder
 from retrieval.index import Index
 from retrieval.passage import Passage
@@ -33,6 +35,8 @@ from router.policy import Policy
 from router.router import Router
 
 Vectors = npt.NDArray[np.float32]
+
+_RETRIEVER_THREADS = 4
 
 
 def open_encoder(config: Config, threads: int) -> Encoder:
@@ -61,7 +65,7 @@ class RouterReplica:
 
     def __init__(self, config: Config) -> None:
         settings = config.router
-        self._telemetry = Telemetry(config.telemetry.service_name, "router")
+        self._telemetry = _telemetry(config, "router")
         self._encoder = open_encoder(config, settings.threads)
         policy = Policy(
             settings.top_k, settings.top_p, settings.min_confidence, settings.min_weight
@@ -88,11 +92,12 @@ class RetrieverReplica:
     """Searches the collections on disk, and embeds texts."""
 
     def __init__(self, config: Config) -> None:
-        self._telemetry = Telemetry(config.telemetry.service_name, "retriever")
+        self._telemetry = _telemetry(config, "retriever")
         self._encoder = open_encoder(config, config.retrieval.threads)
         self._index = Index(collections_folder(config), self._encoder.encode)
-        # Torch runs one forward pass at a time well; more threads at once only fight.
-        self._lock = threading.Lock()
+        # Threads of its own: in one process with the gateway, whose threads wait for vectors while
+        # they place marks, those of the event loop may all be taken.
+        self._threads = ThreadPoolExecutor(_RETRIEVER_THREADS, "retriever")
 
     async def search(
         self,
@@ -104,17 +109,15 @@ class RetrieverReplica:
     ) -> list[Passage]:
         """The best passages of these collections."""
         with self._telemetry.span("collegium.retriever.search", trace) as span:
-            found = await asyncio.to_thread(self._index.search, text, vector, collections, top_k)
+            search = partial(self._index.search, text, vector, collections, top_k)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, search)
             span.set_attribute("collegium.found", len(found))
         return found
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors [n, d]."""
-        return await asyncio.to_thread(self._embed, list(texts))
-
-    def _embed(self, texts: list[str]) -> Vectors:
-        with self._lock:
-            return self._encoder.encode(texts)
+        encode = partial(self._encoder.encode, list(texts))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, encode)
 
 
 class ExpertReplica:
@@ -122,7 +125,7 @@ class ExpertReplica:
 
     def __init__(self, config: Config, names: Sequence[str]) -> None:
         """`names` are the experts that this deployment answers for; the first is its own."""
-        self._telemetry = Telemetry(config.telemetry.service_name, f"expert-{names[0]}")
+        self._telemetry = _telemetry(config, f"expert-{names[0]}")
         self._expert = _open_expert(config, names)
 
     async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
@@ -137,16 +140,12 @@ class ExpertReplica:
             collegium__weights=weights,
         )
         try:
-            async with aclosing(self._expert.generate(request)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-                    if chunk.usage is not None:
-                        span.set_attribute(
-                            "gen_ai.usage.output_tokens", chunk.usage.completion_tokens
-                        )
-        except ExpertError as error:
-            fail(span, error)
-            raise
+            with failing(span):
+                async with aclosing(self._expert.generate(request)) as chunks:
+                    async for chunk in chunks:
+                        if chunk.usage is not None:
+                            span.set_attributes(tokens(chunk.usage))
+                        yield chunk
         finally:
             span.end()
 
@@ -164,6 +163,11 @@ class ExpertReplica:
     def check_health(self) -> None:
         """Called by Serve; raising replaces the replica."""
         self._expert.check_health()
+
+
+def _telemetry(config: Config, role: str) -> Telemetry:
+    settings = config.telemetry
+    return Telemetry(settings.service_name, role, enabled=settings.traces)
 
 
 def _open_expert(config: Config, names: Sequence[str]) -> LocalExperts | RemoteExpert:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from experts.generation import Usage
 from orchestrator.combination import Outcome, Team
 from orchestrator.request import Grounding, Weighting
 from orchestrator.task import Task
@@ -60,4 +61,12 @@ def describe(decision: Decision) -> dict[str, Attribute]:
         "collegium.routing.fallback": decision.fallback,
         "collegium.routing.abstained": decision.abstained,
         "collegium.routing.router_version": decision.router_version,
+    }
+
+
+def tokens(usage: Usage) -> dict[str, Attribute]:
+    """Token counts as span attributes."""
+    return {
+        "gen_ai.usage.input_tokens": usage.prompt_tokens,
+        "gen_ai.usage.output_tokens": usage.completion_tokens,
     }

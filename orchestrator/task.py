@@ -86,7 +86,9 @@ def _messages(request: ChatRequest, config: Config) -> tuple[tuple[str, str], ..
     messages = []
     for message in request.messages:
         role = Role.SYSTEM if message.role is Role.DEVELOPER else message.role
-        messages.append((str(role), message.text))
+        # JSON may carry lone surrogates, which neither tokenizers nor responses can hold.
+        text = message.text.encode("utf-8", "replace").decode("utf-8")
+        messages.append((str(role), text))
     if not any(role == Role.USER and text.strip() for role, text in messages):
         raise InvalidRequest(
             "`messages` must hold at least one message of role `user` with text.", param="messages"

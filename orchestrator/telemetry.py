@@ -28,12 +28,20 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 
 
 class Telemetry:
-    """The tracer of one process. `role` names the process in the resource (gateway, router, …)."""
+    """The tracer of one process. `role` names the process in the resource (gateway, router, …).
+
+    Nothing is exported with `enabled` False, whatever the variables say.
+    """
 
     def __init__(
-        self, service_name: str, role: str, *, exporter: SpanExporter | None = None
+        self,
+        service_name: str,
+        role: str,
+        *,
+        enabled: bool = True,
+        exporter: SpanExporter | None = None,
     ) -> None:
-        chosen = exporter or _exporter()
+        chosen = (exporter or _exporter()) if enabled else None
         self._provider: TracerProvider | None = None
         if chosen is not None:
             resource = Resource.create(
@@ -92,10 +100,15 @@ def incoming(headers: Mapping[str, str]) -> Carrier:
     return tuple((k, v) for k, v in headers.items() if k in ("traceparent", "tracestate"))
 
 
-def fail(span: Span, error: BaseException) -> None:
-    """Mark a span as failed."""
-    span.record_exception(error)
-    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+@contextmanager
+def failing(span: Span) -> Iterator[None]:
+    """Mark a span as failed by what the block raises. May be held open across a `yield`."""
+    try:
+        yield
+    except Exception as error:
+        span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        raise
 
 
 def otel_environment() -> dict[str, str]:
@@ -110,7 +123,8 @@ def _dotted(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
 
 def _exporter() -> SpanExporter | None:
     wanted = any(os.environ.get(name) for name in _ENDPOINTS)
-    if not wanted or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if not wanted or disabled or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
         return None
     protocol = next((os.environ[n] for n in _PROTOCOLS if os.environ.get(n)), "http/protobuf")
     if protocol == "grpc":

@@ -48,6 +48,18 @@ def add(path: Path, collection: str, base_url: str, config_path: Path | None) ->
     out.print(f"{collection}: {written} of {len(documents)} documents written")
 
 
+@index.command()
+@_config
+def build(config_path: Path | None) -> None:
+    """Build the embedded collections, as `collegium serve` does on its first start."""
+    from orchestrator.config import Config, ConfigError
+    from orchestrator.embedded import fill_collections
+    from retrieval.errors import RetrievalError
+
+    with readable_errors(ConfigError, RetrievalError), progress_bar() as bar:
+        fill_collections(Config.load(config_path), bar)
+
+
 @index.command("list")
 @_config
 def list_collections(config_path: Path | None) -> None:

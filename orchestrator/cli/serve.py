@@ -54,7 +54,7 @@ def serve(
         return
     _set_switches(config)
     _check_port(config)
-    _prepare(config, build_collections=not no_index and path is None)
+    _prepare(config, build_collections=not no_index)
     _run(config, address)
 
 
@@ -74,6 +74,8 @@ def _set_switches(config: Config) -> None:
     }
     for name, on in switches.items():
         os.environ.setdefault(name, str(int(on)))
+    for source in ("HANDLE", "REPLICA"):
+        os.environ.setdefault(f"RAY_SERVE_{source}_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "2")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
@@ -190,7 +192,7 @@ def _greet(config: Config) -> None:
     out.print(
         f"curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n"
         '  -d \'{"model": "auto", "messages": [{"role": "user", "content": '
-        '"How do I parse JSON in Python?"}]}\'\n\n'
+        '"What does the Mozilla Public License say about source code?"}]}\'\n\n'
         f"collegium chat --url {url}\n",
         highlight=False,
         markup=False,

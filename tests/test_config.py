@@ -1,0 +1,287 @@
+"""The configuration file: every fault is named by its key, and nothing is guessed."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.config import DEFAULT_FILE, Config, ConfigError, Placement
+
+
+def body(**sections: object) -> dict[str, Any]:
+    return {
+        "models": {"base": {"source": "smollm2-135m-instruct"}},
+        "experts": {"general": {"model": "base"}, "legal": {"model": "base", "adapter": "x"}},
+        **sections,
+    }
+
+
+def with_expert(**expert: object) -> dict[str, Any]:
+    found = body()
+    found["experts"]["more"] = expert
+    return found
+
+
+def faults(found: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        Config.check(found)
+    head, *lines = str(caught.value).splitlines()
+    assert head == f"configuration has {len(lines)} fault(s):"
+    return [line.strip() for line in lines]
+
+
+def fault(found: object) -> str:
+    (line,) = faults(found)
+    return line
+
+
+def test_the_embedded_default_is_valid_and_needs_no_file() -> None:
+    config = Config.load()
+    assert list(config.experts) == ["general", "code", "legal", "multilingual"]
+    assert config.generalist == "general"
+    assert config.placement is Placement.TOGETHER
+    assert config.server.host == "127.0.0.1"
+    assert not config.server.haproxy
+    assert Config.check(yaml.safe_load(DEFAULT_FILE.read_text())) == config
+
+
+def test_a_configuration_survives_its_own_dump() -> None:
+    config = Config.load()
+    assert Config.check(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (
+            with_expert(model="base", adaptor="a"),
+            "`experts.more.adaptor` is not a known key; did you mean `adapter`? Allowed: adapter, "
+            "collections, deployment, description, model, remote.",
+        ),
+        (body(router={"topk": 3}), "`router.topk` is not a known key; did you mean `top_k`? "),
+        (body(placment="apart"), "`placment` is not a known key; did you mean `placement`? "),
+        (
+            with_expert(model="base", deployment={"autoscaling": {"max_replica": 2}}),
+            "`experts.more.deployment.autoscaling.max_replica` is not a known key; did you mean "
+            "`max_replicas`? ",
+        ),
+        (body(zzz=1), "`zzz` is not a known key. Allowed: combination, encoder, experts, "),
+    ],
+)
+def test_a_misspelt_key_is_named_with_the_nearest_match(found: object, expected: str) -> None:
+    assert fault(found).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (
+            body(placement="near"),
+            "`placement` must be 'apart' or 'together', but \"near\" was found.",
+        ),
+        (
+            body(combination={"mode": "rank"}),
+            "`combination.mode` must be 'blend' or 'mixture', but \"rank\" was found.",
+        ),
+        (
+            body(server={"port": 99999}),
+            "`server.port` must be less than or equal to 65535, but 99999 was found.",
+        ),
+        (
+            body(limits={"max_tokens": 0}),
+            "`limits.max_tokens` must be greater than or equal to 1, but 0 was found.",
+        ),
+        (body(router={"top_p": 0.0}), "`router.top_p` must be greater than 0, but 0.0 was found."),
+        (body(sampling={"temperature": float("nan")}), "`sampling.temperature` must be a finite"),
+        (body(retrieval={"enabled": "maybe"}), "`retrieval.enabled` must be a valid boolean"),
+        (
+            body(models={"base": {"source": "x", "device": "gpu"}}),
+            "`models.base.device` must match pattern",
+        ),
+        (body(models={"base": {}}), "`models.base.source` is required but was not found."),
+        (body(models={}), "`models` must have at least 1 item"),
+        (body(models=[]), "`models` must be a"),
+        (with_expert(model="base", collections=["No Space"]), "`experts.more.collections[0]` must"),
+        (
+            body(experts={"Bad Name": {"model": "base"}}),
+            "`experts.Bad Name` must match pattern",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(found: object, expected: str) -> None:
+    assert fault(found).startswith(expected)
+
+
+def test_an_expert_over_an_unknown_model_is_named_with_the_models_there_are() -> None:
+    assert fault(with_expert(model="bass")) == (
+        "`experts.more.model` is 'bass', which is none of `models`: base."
+    )
+
+
+@pytest.mark.parametrize("generalist", ["legal", "nobody"])
+def test_the_generalist_must_be_an_expert_without_adapter(generalist: str) -> None:
+    assert fault(body(generalist=generalist)) == (
+        f"`generalist` is '{generalist}'; it must name an expert without adapter: general."
+    )
+
+
+def test_a_reserved_name_is_refused() -> None:
+    found = body()
+    found["experts"]["auto"] = {"model": "base"}
+    assert fault(found).startswith("`experts.auto` is a reserved name")
+
+
+def test_more_replicas_at_least_than_at_most_are_refused() -> None:
+    scaling = {"autoscaling": {"min_replicas": 3, "max_replicas": 2}}
+    assert fault(with_expert(model="base", deployment=scaling)) == (
+        "`experts.more.deployment.autoscaling.min_replicas` is over max_replicas (2)."
+    )
+
+
+@pytest.mark.parametrize(
+    "expert",
+    [{}, {"model": "base", "remote": {"base_url": "http://localhost:1/v1", "model": "m"}}],
+)
+def test_an_expert_is_either_local_or_remote(expert: dict[str, object]) -> None:
+    assert fault(with_expert(**expert)) == (
+        "`experts.more.model` or `remote` must be given, and only one of them."
+    )
+
+
+def test_a_remote_expert_has_no_adapter() -> None:
+    remote = {"base_url": "http://localhost:1/v1", "model": "m"}
+    assert fault(with_expert(remote=remote, adapter="x")).startswith("`experts.more.adapter` needs")
+
+
+def test_several_faults_are_listed_at_once() -> None:
+    found = body(placement="near", server={"port": 0}, retrieval={"topk": 1})
+    found["experts"]["legal"]["adaptor"] = "x"
+    lines = faults(found)
+    assert [line.split("`")[1] for line in lines] == [
+        "experts.legal.adaptor",
+        "placement",
+        "retrieval.topk",
+        "server.port",
+    ]
+
+
+def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:
+    found = body(
+        router={"weights": "embedded-gates"},
+        retrieval={"directory": "../collections"},
+        encoder={"source": "./encoder"},
+    )
+    found["models"] |= {
+        "hub": {"source": "Qwen/Qwen3-8B"},
+        "file": {"source": "models/a.gguf"},
+        "far": {"source": "/models/a.gguf"},
+    }
+    found["experts"] |= {
+        "code": {"model": "base", "adapter": "embedded:code"},
+        "far": {"model": "base", "adapter": "/adapters/far"},
+    }
+    path = tmp_path / "collegium.yaml"
+    path.write_text(yaml.safe_dump(found))
+    config = Config.load(path)
+    assert {name: expert.adapter for name, expert in config.experts.items()} == {
+        "general": None,
+        "legal": f"{tmp_path}/x",
+        "code": "embedded:code",
+        "far": "/adapters/far",
+    }
+    assert {name: model.source for name, model in config.models.items()} == {
+        "base": "smollm2-135m-instruct",
+        "hub": "Qwen/Qwen3-8B",
+        "file": f"{tmp_path}/models/a.gguf",
+        "far": "/models/a.gguf",
+    }
+    assert config.encoder.source == f"{tmp_path}/encoder"
+    assert config.router.weights == f"{tmp_path}/embedded-gates"
+    assert config.retrieval.directory == f"{tmp_path}/../collections"
+
+
+def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    found = body()
+    found["experts"]["legal"]["adapter"] = "~/adapters/legal"
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(found))
+    config = Config.load(tmp_path / "c.yaml")
+    assert config.experts["legal"].adapter == "/home/somebody/adapters/legal"
+
+
+def test_a_remote_key_is_read_from_the_environment_and_never_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UPSTREAM_KEY", "sk-very-secret")
+    remote = {"base_url": "https://host/v1", "model": "m", "api_key_env": "UPSTREAM_KEY"}
+    config = Config.check(with_expert(remote=remote))
+    assert "UPSTREAM_KEY" in repr(config)
+    assert "very-secret" not in repr(config) + config.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"api_key_env": "sk-very-secret"}, "api_key_env"),
+        ({"api_key": "sk-very-secret"}, "api_key"),
+        ({"base_url": "https://me:very-secret@host/v1"}, "base_url"),
+    ],
+)
+def test_a_key_in_the_file_is_refused_without_showing_it(
+    change: dict[str, object], key: str
+) -> None:
+    remote = {"base_url": "https://host/v1", "model": "m", **change}
+    with pytest.raises(ConfigError, match=f"`experts.more.remote.{key}`") as caught:
+        Config.check(with_expert(remote=remote))
+    assert "very-secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        (b"models: [", "while parsing"),
+        (b"a: b: c", "mapping values are not allowed"),
+        (b"\xff\xfe\x00x", "codec can't decode"),
+        (b"x: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        (b"experts:\n  a: {model: x}\n  a: {model: y}\n", "key 'a' is given twice"),
+    ],
+)
+def test_a_file_that_is_no_plain_yaml_is_refused(
+    tmp_path: Path, written: bytes, reason: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(written)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        Config.load(path)
+    assert str(caught.value).startswith(f"cannot read '{path}': ")
+
+
+@pytest.mark.parametrize("written", ["", "[]", "just text", "5"])
+def test_a_file_without_keys_says_which_keys_there_are(tmp_path: Path, written: str) -> None:
+    (tmp_path / "c.yaml").write_text(written)
+    with pytest.raises(ConfigError, match=r"^c\.yaml must hold the keys models, experts, "):
+        Config.load(tmp_path / "c.yaml")
+
+
+def test_a_merged_mapping_may_override_a_key(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "models:\n  base: &base {source: a/b, context: 512}\n"
+        "  other: {<<: *base, source: c/d}\nexperts:\n  general: {model: base}\n"
+    )
+    other = Config.load(tmp_path / "c.yaml").models["other"]
+    assert (other.source, other.context) == ("c/d", 512)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.yaml': .*No such file"):
+        Config.load(tmp_path / "nowhere.yaml")
+
+
+def test_a_checked_configuration_cannot_be_changed() -> None:
+    config = Config.load()
+    with pytest.raises(ValueError, match="frozen"):
+        config.placement = Placement.APART

@@ -1,0 +1,208 @@
+"""A remote expert before real upstreams: our own gateway, and servers that go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from in_process import Service, serving
+from misbehaving import Service as Misbehaving
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from experts.generation import Chunk, ExpertError, FinishReason, Generation, Sampling, Usage
+from experts.remote import RemoteExpert, RemoteSpec
+
+pytest_plugins = ["sdk_fixtures", "service_fixtures"]
+
+PIECE = 'data: {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", '
+WORD = PIECE + '"choices": [{"index": 0, "delta": {"content": "word"}}]}\n\n'
+LENGTH = PIECE + '"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}\n\n'
+
+
+def request(text: str = "one two three", **sampling: int) -> Generation:
+    options = Sampling(**{"max_tokens": 16, **sampling})
+    return Generation("r", (("user", text),), (("far", 1.0),), options)
+
+
+def expert(url: str, model: str, retries: int = 0, seconds: float = 10.0) -> RemoteExpert:
+    spec = RemoteSpec("far", f"{url}/v1", model, timeout=seconds, retries=retries)
+    return RemoteExpert(spec)
+
+
+async def gathered(upstream: RemoteExpert, asked: Generation) -> list[Chunk]:
+    return [chunk async for chunk in upstream.generate(asked)]
+
+
+@pytest.mark.models
+async def test_the_answer_is_that_of_the_upstream(service: Service) -> None:
+    chunks = await gathered(expert(service.url, "multilingual"), request())
+    assert "".join(chunk.text for chunk in chunks) == "one two three"
+    assert len(chunks) == 4
+    assert chunks[-1].finish_reason is FinishReason.STOP
+    assert chunks[-1].usage == Usage(3, 3)
+    assert all(chunk.finish_reason is None for chunk in chunks[:-1])
+
+
+@pytest.mark.models
+async def test_an_answer_that_was_cut_says_so(service: Service) -> None:
+    chunks = await gathered(expert(service.url, "multilingual"), request(max_tokens=2))
+    assert "".join(chunk.text for chunk in chunks) == "one two"
+    assert (chunks[-1].finish_reason, chunks[-1].usage) == (FinishReason.LENGTH, Usage(3, 2))
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("model", "said"), [("nobody", "404.*nobody"), ("torn", "torn failed"), ("broken+x", "404")]
+)
+async def test_a_refusal_of_the_upstream_is_told_with_the_experts_name(
+    service: Service, model: str, said: str
+) -> None:
+    with pytest.raises(ExpertError, match=f"^far: .*{said}"):
+        await gathered(expert(service.url, model), request())
+
+
+async def test_what_the_caller_asked_for_is_passed_on(
+    misbehaving: Misbehaving, misbehaving_url: str
+) -> None:
+    asked = Generation(
+        "r",
+        (("system", "Be brief."), ("user", "x")),
+        (("far", 1.0),),
+        Sampling(7, temperature=0.5, top_p=0.9, seed=3, stop=("END",), logprobs=2),
+    )
+    await gathered(expert(misbehaving_url, "legal"), asked)
+    (body,) = misbehaving.bodies
+    assert body == {
+        "model": "legal",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "x"},
+        ],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 3,
+        "stop": ["END"],
+        "logprobs": True,
+        "top_logprobs": 2,
+    }
+
+
+async def test_a_busy_upstream_is_asked_again(
+    misbehaving: Misbehaving, misbehaving_url: str
+) -> None:
+    chunks = await gathered(expert(misbehaving_url, "busy", retries=2), request())
+    assert "".join(chunk.text for chunk in chunks) == "Ja, das dürfen Sie. [1]"
+    assert chunks[-1].usage == Usage(3, 5)
+    assert len(misbehaving.bodies) == 3
+
+
+@pytest.mark.parametrize(("retries", "tries"), [(0, 1), (1, 2)])
+async def test_a_faulty_upstream_is_given_up_after_the_retries(
+    misbehaving: Misbehaving, misbehaving_url: str, retries: int, tries: int
+) -> None:
+    with pytest.raises(ExpertError, match="^far: the upstream answered 500: .*Not now"):
+        await gathered(expert(misbehaving_url, "faulty", retries=retries), request())
+    assert len(misbehaving.bodies) == tries
+
+
+async def test_an_upstream_that_hangs_is_given_up_in_time(misbehaving_url: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ExpertError, match="^far: .*timed out"):
+        await gathered(expert(misbehaving_url, "slow", seconds=0.3), request())
+    assert time.monotonic() - started < 1.5
+
+
+async def test_an_upstream_that_is_not_there_is_named() -> None:
+    with pytest.raises(ExpertError, match="^far: "):
+        await gathered(expert("http://127.0.0.1:9", "legal"), request())
+
+
+@pytest.mark.parametrize("model", ["fails", "garbles", "cut"])
+async def test_a_stream_that_goes_wrong_is_an_error_of_the_expert(
+    misbehaving_url: str, model: str
+) -> None:
+    texts = []
+    with pytest.raises(ExpertError, match="^far: "):
+        async for chunk in expert(misbehaving_url, model).generate(request()):
+            assert chunk.finish_reason is None
+            texts.append(chunk.text)
+    assert "".join(texts) == "Ja, das dürfen Sie. [1]"
+
+
+async def test_closing_the_stream_closes_the_upstreams_connection(
+    misbehaving: Misbehaving, misbehaving_url: str
+) -> None:
+    upstream = expert(misbehaving_url, "endless")
+    stream = upstream.generate(request())
+    assert (await anext(stream)).text == "Ja"
+    assert (await upstream.health()).running == 1
+    assert not misbehaving.gone.is_set()
+    await stream.aclose()
+    assert await asyncio.to_thread(misbehaving.gone.wait, 5)
+    assert (await upstream.health()).running == 0
+
+
+@pytest.fixture(scope="module")
+def torn_url() -> Iterator[str]:
+    """An upstream whose connection breaks, falls silent, or that counts nothing."""
+    leaving = threading.Event()
+
+    async def chat(asked: Request) -> Response:
+        model = (await asked.json())["model"]
+
+        async def events() -> AsyncIterator[str]:
+            yield WORD
+            if model == "breaks":
+                raise ConnectionError("told to break")
+            while model == "falls silent" and not leaving.is_set():
+                await asyncio.sleep(0.02)
+            yield WORD
+            yield LENGTH
+            yield "data: [DONE]\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    with serving(Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])) as url:
+        yield url
+        leaving.set()
+
+
+@pytest.mark.parametrize("model", ["breaks", "falls silent"])
+async def test_a_connection_that_breaks_in_mid_stream_is_an_error(
+    torn_url: str, model: str
+) -> None:
+    stream = expert(torn_url, model, retries=2, seconds=0.4).generate(request())
+    assert (await anext(stream)).text == "word"
+    with pytest.raises(ExpertError, match="^far: "):
+        await anext(stream)
+
+
+async def test_an_upstream_that_counts_nothing_is_counted_by_pieces(torn_url: str) -> None:
+    chunks = await gathered(expert(torn_url, "plain"), request())
+    assert chunks[-1] == Chunk("", finish_reason=FinishReason.LENGTH, usage=Usage(0, 2))
+
+
+def test_a_missing_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FAR_KEY", raising=False)
+    spec = RemoteSpec("far", "https://far.example/v1", "m", api_key_env="FAR_KEY")
+    with pytest.raises(ExpertError, match=r"far: .*FAR_KEY is not set.*https://far\.example/v1"):
+        RemoteExpert(spec)
+
+
+async def test_the_key_is_sent(
+    misbehaving: Misbehaving, misbehaving_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAR_KEY", "not-a-real-key")
+    spec = RemoteSpec("far", f"{misbehaving_url}/v1", "legal", api_key_env="FAR_KEY")
+    await gathered(RemoteExpert(spec), request())
+    assert misbehaving.headers[0]["authorization"] == "Bearer not-a-real-key"
+    assert "not-a-real-key" not in repr(spec)

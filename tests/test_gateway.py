@@ -1,0 +1,323 @@
+"""The HTTP face: every refusal in OpenAI's shape, and what callers read besides answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from in_process import REVERSED, Endless, Service, serving
+
+pytest_plugins = ["service_fixtures"]
+pytestmark = pytest.mark.models
+
+HELLO = [{"role": "user", "content": "Hello there, how are you?"}]
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def http(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        yield client
+
+
+def refused(response: httpx.Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "said"),
+    [
+        ({"messages": HELLO, "model": "lgeal"}, 404, "model", "lgeal"),
+        ({"messages": HELLO, "model": "code+nobody"}, 404, "model", "nobody"),
+        ({"messages": HELLO, "routing": {"topk": 2}}, 400, "routing.topk", "top_k"),
+        ({"messages": HELLO, "max_tokens": -1}, 400, "max_tokens", "-1"),
+        ({"messages": HELLO, "max_tokens": 10_000}, 400, "max_tokens", "1024"),
+        ({"messages": HELLO, "max_completion_tokens": 0}, 400, "max_completion_tokens", "0"),
+        ({"messages": []}, 400, "messages", "at least 1"),
+        ({"messages": [{"role": "user", "content": " "}]}, 400, "messages", "user"),
+        ({"messages": [{"role": "system", "content": "x"}]}, 400, "messages", "user"),
+        ({"messages": [{"role": "king", "content": "x"}]}, 400, "messages[0].role", "king"),
+        ({"messages": HELLO * 300}, 400, "messages", "256"),
+        ({}, 400, "messages", "required"),
+        ([], 400, None, "JSON object"),
+        ({"messages": HELLO, "temperature": 3}, 400, "temperature", "2"),
+        ({"messages": HELLO, "temperature": "\ud800"}, 400, "temperature", "number"),
+        ({"messages": HELLO, "tools": [{}]}, 400, "tools", "not supported"),
+        ({"messages": HELLO, "n": 2}, 400, "n", "not supported"),
+        (
+            {"messages": HELLO, "routing": {"weights": {"code": -1}}},
+            400,
+            "routing.weights.code",
+            "",
+        ),
+        ({"messages": HELLO, "routing": {"weights": {"x": 1}}}, 404, "routing.weights.x", "x"),
+        ({"messages": HELLO, "routing": {"experts": ["x"]}}, 404, "routing.experts", "x"),
+        (
+            {"messages": HELLO, "model": "code", "routing": {"weights": {"legal": 1}}},
+            400,
+            "routing.weights",
+            "auto",
+        ),
+        (
+            {"messages": HELLO, "routing": {"weights": {"code": 1, "mirror": 1}, "mode": "blend"}},
+            400,
+            "routing.mode",
+            "mirror",
+        ),
+        ({"messages": HELLO, "routing": {"collections": ["no"]}}, 404, "routing.collections", "no"),
+        (
+            {"messages": HELLO, "routing": {"collections": ["../etc"]}},
+            400,
+            "routing.collections",
+            "../etc",
+        ),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_wrong_body_is_refused_and_its_key_named(
+    http: httpx.Client, body: object, status: int, param: str | None, said: str, stream: bool
+) -> None:
+    sent = {**body, "stream": stream} if isinstance(body, dict) else body
+    error = refused(
+        http.post(CHAT, content=json.dumps(sent), headers={"content-type": "application/json"}),
+        status,
+    )
+    assert error["param"] == param
+    assert said in error["message"]
+    assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"messages": [', b"", b"\xff\xfe", b"[" * 100_000, b'{"a": 1} x']
+)
+def test_a_body_that_is_no_json_is_refused(http: httpx.Client, content: bytes) -> None:
+    response = http.post(CHAT, content=content, headers={"content-type": "application/json"})
+    assert "body" in refused(response, 400)["message"]
+
+
+def test_a_prompt_of_a_hundred_thousand_tokens_is_too_long(http: httpx.Client) -> None:
+    error = refused(
+        http.post(CHAT, json={"messages": [{"role": "user", "content": "word " * 100_000}]}), 400
+    )
+    assert (error["param"], error["code"]) == ("messages", "context_length_exceeded")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_another_content_type_is_refused(http: httpx.Client, kind: str) -> None:
+    response = http.post(CHAT, content=b"{}", headers={"content-type": kind} if kind else {})
+    assert refused(response, 415)["param"] == "content-type"
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_over_the_limit_is_refused(http: httpx.Client, declared: bool) -> None:
+    whole = json.dumps({"messages": [{"role": "user", "content": "x" * 4_000_000}]}).encode()
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(whole), 65_536):
+            yield whole[start : start + 65_536]
+
+    response = http.post(
+        CHAT,
+        content=whole if declared else pieces(),
+        headers={"content-type": "application/json"},
+    )
+    error = refused(response, 413)
+    assert error["param"] == "messages"
+    assert "1048576" in error["message"]
+
+
+def test_an_unknown_path_is_not_found(http: httpx.Client) -> None:
+    for response in (http.get("/v2/chat"), http.post("/v1/nothing", json={})):
+        error = refused(response, 404)
+        assert response.url.path in error["message"]
+
+
+def test_a_wrong_method_is_refused_and_the_right_one_named(http: httpx.Client) -> None:
+    response = http.get(CHAT)
+    assert "GET" in refused(response, 405)["message"]
+    assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"input": []}, 400, "input"),
+        ({"input": ["x"] * 300}, 400, "input"),
+        ({"input": "x", "model": "gpt"}, 404, "model"),
+        ({"input": "x", "dimensions": 7}, 400, "dimensions"),
+        ({"input": "x", "encoding_format": "hex"}, 400, "encoding_format"),
+    ],
+)
+def test_a_wrong_embedding_request_is_refused(
+    http: httpx.Client, body: object, status: int, param: str
+) -> None:
+    assert refused(http.post("/v1/embeddings", json=body), status)["param"] == param
+
+
+def test_lone_surrogates_in_a_prompt_are_replaced(http: httpx.Client) -> None:
+    content = json.dumps({"messages": [{"role": "user", "content": "a \ud800 b"}]})
+    response = http.post(CHAT, content=content, headers={"content-type": "application/json"})
+    assert response.json()["choices"][0]["message"]["content"] == "a ? b"
+
+
+def test_the_weights_of_the_caller_are_obeyed_exactly(http: httpx.Client) -> None:
+    weights = {"multilingual": 1, "code": 3}
+    answer = http.post(CHAT, json={"messages": HELLO, "routing": {"weights": weights}}).json()
+    found = [(e["name"], e["weight"]) for e in answer["x_routing"]["experts"]]
+    assert found == [("code", 0.75), ("multilingual", 0.25)]
+    assert answer["x_routing"]["mode"] == "mixture"
+
+
+def test_a_model_of_two_names_forces_both_with_equal_weights(
+    http: httpx.Client, service: Service
+) -> None:
+    answer = http.post(CHAT, json={"messages": HELLO, "model": "code+legal"}).json()
+    assert answer["model"] == "code+legal"
+    found = {e["name"]: e["weight"] for e in answer["x_routing"]["experts"]}
+    assert found == {"code": 0.5, "legal": 0.5}
+    asked = service.echo("code").requests[-1]
+    assert dict(asked.experts) == found
+
+
+def test_a_route_is_the_decision_without_an_answer(http: httpx.Client, service: Service) -> None:
+    asked = {name: len(service.echo(name).requests) for name in ("general", "code", "legal")}
+    body = {"messages": [{"role": "user", "content": "Sort a list in Python"}]}
+    routed = http.post("/v1/route", json=body).json()
+    assert asked == {name: len(service.echo(name).requests) for name in asked}
+    chatted = http.post(CHAT, json=body).json()["x_routing"]
+    for key in ("experts", "candidates", "k", "reason", "router_version", "mode"):
+        assert routed[key] == chatted[key], key
+    assert routed["experts"][0]["name"] == "code"
+
+
+def test_a_deadline_is_kept(http: httpx.Client) -> None:
+    body = {"messages": HELLO, "model": "endless", "routing": {"deadline_ms": 700}}
+    started = time.monotonic()
+    error = refused(http.post(CHAT, json=body), 504)
+    assert time.monotonic() - started < 5
+    assert (error["param"], error["code"]) == ("routing.deadline_ms", "deadline_exceeded")
+
+
+def test_a_deadline_that_passes_in_a_stream_ends_it_with_an_error(http: httpx.Client) -> None:
+    body = {
+        "messages": HELLO,
+        "model": "endless",
+        "stream": True,
+        "routing": {"deadline_ms": 1500},
+    }
+    response = http.post(CHAT, json=body)
+    events = [line for line in response.text.split("\n\n") if line]
+    assert response.status_code == 200
+    assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "deadline_exceeded"
+    assert events[-1] == "data: [DONE]"
+
+
+@pytest.mark.parametrize(
+    ("name", "stream"), [("endless", True), ("endless", False), ("silent", True)]
+)
+def test_a_client_that_goes_away_frees_its_expert(
+    service: Service, name: str, stream: bool
+) -> None:
+    expert = Endless(silent=name == "silent")
+    with serving(service.app(**{name: expert})) as url:
+        with pytest.raises(httpx.ReadTimeout), httpx.Client(base_url=url, timeout=1.5) as client:
+            body = {"messages": HELLO, "model": name, "stream": stream}
+            with client.stream("POST", CHAT, json=body) as response:
+                assert next(response.iter_lines()).startswith("data: ")
+                raise httpx.ReadTimeout("enough")
+        assert expert.begun.is_set()
+        assert expert.closed.wait(5)
+        assert count(httpx.get(f"{url}/metrics").text, "requests_total", CHAT, "499") == 1
+
+
+def test_health_readiness_and_description(http: httpx.Client) -> None:
+    assert http.get("/healthz").json() == {"status": "ok"}
+    assert http.get("/readyz").json() == {"status": "ready", "faults": []}
+    paths = http.get("/openapi.json").json()["paths"]
+    served = {CHAT, "/v1/route", "/v1/embeddings", "/v1/models", "/v1/models/{name}"}
+    assert served | {"/healthz", "/readyz", "/metrics"} == set(paths)
+    chat = paths[CHAT]["post"]["responses"]
+    assert {"200", "400", "404", "413", "415", "429", "503"} <= set(chat)
+
+
+def count(text: str, name: str, *labels: str) -> float:
+    lines = (line for line in text.splitlines() if line.startswith(f"collegium_{name}"))
+    return sum(float(line.split()[-1]) for line in lines if all(f'"{v}"' in line for v in labels))
+
+
+def test_metrics_change_by_what_was_asked(http: httpx.Client) -> None:
+    before = http.get("/metrics").text
+    names = {line.split("{")[0].split()[0] for line in before.splitlines() if line[0] != "#"}
+    assert names
+    assert all(name.startswith("collegium_") for name in names)
+    http.post(CHAT, json={"messages": HELLO, "model": "code+legal"})
+    http.post(CHAT, json={"messages": HELLO, "model": "broken"})
+    http.post("/v1/embeddings", json={"input": "x"})
+    after = http.get("/metrics").text
+
+    def grown(name: str, *labels: str) -> float:
+        return count(after, name, *labels) - count(before, name, *labels)
+
+    assert grown("requests_total", CHAT, "200") == 2
+    assert grown("requests_total", "/v1/embeddings", "200") == 1
+    assert grown("answers_total", "code") == grown("answers_total", "legal") == 1
+    assert grown("answers_total", "general") == grown("fallbacks_total") == 1
+    assert grown("decisions_total", "mixture") == grown("decisions_total", "single") == 1
+    assert grown("tokens_total", "completion") == 2 * len(HELLO[0]["content"].split())
+    assert grown("request_seconds_count", CHAT) == grown("first_token_seconds_count") == 2
+    assert count(after, "open_requests") == 0
+
+
+def test_more_open_requests_than_allowed_are_told_to_come_back(service: Service) -> None:
+    config = service.config.model_dump(exclude={"limits"}) | {"limits": {"max_open_requests": 1}}
+    narrow = Service(
+        type(service.config).model_validate(config),
+        service.router,
+        service.retriever,
+        {**service.ports, "endless": Endless()},
+        service.telemetry,
+    )
+    body = {"messages": HELLO, "model": "endless", "stream": True}
+    with serving(narrow.app()) as url, httpx.Client(base_url=url, timeout=10) as client:
+        with client.stream("POST", CHAT, json=body) as response:
+            lines = response.iter_lines()
+            next(lines)
+            other = httpx.post(f"{url}{CHAT}", json={"messages": HELLO, "model": "code"})
+            assert refused(other, 429)["type"] == "rate_limit_error"
+            assert int(other.headers["retry-after"]) >= 1
+
+
+async def test_thirty_grounded_answers_at_once_all_come(service: Service) -> None:
+    asked = [f"{REVERSED} Question {n}!" for n in range(30)]
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+        posts = (
+            client.post(CHAT, json={"model": "code", "messages": [{"role": "user", "content": q}]})
+            for q in asked
+        )
+        answers = [response.json() for response in await asyncio.gather(*posts)]
+    for prompt, answer in zip(asked, answers, strict=True):
+        message = answer["choices"][0]["message"]
+        assert message["content"] == prompt.replace("sequence.", "sequence. [1]")
+        assert len(message["annotations"]) == 1
+
+
+def test_a_request_cut_off_in_its_body_leaves_the_service_well(service: Service) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+        "content-length: 100\r\n\r\n{"
+    )
+    with socket.create_connection((host, int(port))) as raw:
+        raw.sendall(head.encode())
+    assert httpx.get(f"{service.url}/healthz").status_code == 200
