@@ -7,6 +7,7 @@ come back as themselves.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from router.decision import Decision
 from router.overrides import Overrides
 
 APPLICATION = "collegium"
-_PATIENCE = 2.0
+_PATIENCE = 1.0
 """Seconds of silence before a stream asks whether its deployment still has a replica."""
 
 
@@ -99,7 +100,7 @@ def _deploy(target: Any, name: str, settings: DeploymentConfig) -> Any:  # noqa:
         max_ongoing_requests=settings.max_ongoing_requests,
         max_queued_requests=settings.max_queued_requests,
         # Short periods: a killed replica must be noticed before its callers lose patience.
-        health_check_period_s=2,
+        health_check_period_s=1,
         health_check_timeout_s=30,
         graceful_shutdown_timeout_s=10,
         graceful_shutdown_wait_loop_s=0.5,
@@ -199,6 +200,7 @@ class ExpertHandle:
     def __init__(self, handle: DeploymentHandle, name: str, min_replicas: int) -> None:
         self._handle, self._name, self._min_replicas = handle, name, min_replicas
         self._streams = handle.options(stream=True)
+        self._asked, self._dead = 0.0, False
 
     async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
         """See `ExpertPort`."""
@@ -237,12 +239,18 @@ class ExpertHandle:
             waiting.cancel()
 
     async def _check_alive(self) -> None:
-        status = await asyncio.to_thread(serve.status)
-        application = status.applications.get(APPLICATION)
+        # All waiting streams share one question a second to the controller.
+        if time.monotonic() - self._asked >= _PATIENCE:
+            self._asked = time.monotonic()
+            self._dead = await asyncio.to_thread(self._is_dead)
+        if self._dead:
+            raise ExpertError(f"{self._name} has no running replica, it is being restarted")
+
+    def _is_dead(self) -> bool:
+        application = serve.status().applications.get(APPLICATION)
         found = application.deployments.get(self._name) if application else None
         starting = application is not None and application.status == ApplicationStatus.DEPLOYING
-        if found is not None and not found.replica_states.get("RUNNING") and not starting:
-            raise ExpertError(f"{self._name} has no running replica, it is being restarted")
+        return found is not None and not found.replica_states.get("RUNNING") and not starting
 
 
 @contextmanager

@@ -123,9 +123,9 @@ class Pipeline:
         timings = Timings(task.started)
         decision = await self._route(task, timings, trace)
         team = self._team(task, decision)
-        return report(
-            task, decision, team, Outcome(team.mode, spoke=team.experts), (), timings.marks
-        )
+        outcome = Outcome(team.mode, spoke=team.experts)
+        found = report(task, decision, team, outcome, (), timings.marks)
+        return found.model_copy(update={"grounding": None})
 
     async def faults(self) -> list[str]:
         """What cannot answer now: empty when router, retriever and generalist do."""

@@ -25,9 +25,8 @@ WORD = PIECE + '"choices": [{"index": 0, "delta": {"content": "word"}}]}\n\n'
 LENGTH = PIECE + '"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}\n\n'
 
 
-def request(text: str = "one two three", **sampling: int) -> Generation:
-    options = Sampling(**{"max_tokens": 16, **sampling})
-    return Generation("r", (("user", text),), (("far", 1.0),), options)
+def request(max_tokens: int = 16) -> Generation:
+    return Generation("r", (("user", "one two three"),), (("far", 1.0),), Sampling(max_tokens))
 
 
 def expert(url: str, model: str, retries: int = 0, seconds: float = 10.0) -> RemoteExpert:

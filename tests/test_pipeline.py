@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
 from in_process import PATENT, REVERSED, Service, gathered
 
 from experts.echo import EchoExpert
-from experts.generation import Busy, PromptTooLong
+from experts.generation import Busy, Chunk, Generation, Health, PromptTooLong
 from orchestrator.errors import (
     CollegiumError,
     ContextTooLong,
@@ -226,10 +227,10 @@ class Raises(EchoExpert):
         super().__init__("raises")
         self._error = error
 
-    async def health(self) -> None:  # type: ignore[override]
+    async def health(self) -> Health:
         raise self._error
 
-    def generate(self, request: object) -> None:  # type: ignore[override]
+    def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
         raise self._error
 
 

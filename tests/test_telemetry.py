@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import httpx
 import pytest
 from in_process import REVERSED, Service, serving
@@ -44,12 +44,12 @@ PROMPT = f"{REVERSED} The zebra of Xanadu asks."
 
 
 @dataclass
-class GrpcReceiver(TraceServiceServicer):  # type: ignore[misc]
+class GrpcReceiver(TraceServiceServicer):
     """The same as `otlp_receiver`, over gRPC."""
 
     spans: list[Span] = field(default_factory=list)
 
-    def Export(  # noqa: N802
+    def Export(
         self,
         request: ExportTraceServiceRequest,
         context: grpc.ServicerContext,
@@ -64,7 +64,7 @@ class GrpcReceiver(TraceServiceServicer):  # type: ignore[misc]
 def grpc_receiver() -> Iterator[tuple[GrpcReceiver, str]]:
     receiver = GrpcReceiver()
     server = grpc.server(ThreadPoolExecutor(2))
-    add_TraceServiceServicer_to_server(receiver, server)
+    add_TraceServiceServicer_to_server(receiver, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield receiver, f"http://127.0.0.1:{port}"
@@ -97,12 +97,12 @@ def value(found: AnyValue) -> Any:  # noqa: ANN401
     kind = found.WhichOneof("value")
     if kind == "array_value":
         return [value(item) for item in found.array_value.values]
-    return getattr(found, kind)
+    return getattr(found, str(kind))
 
 
-def ask(url: str, traceparent: str = "", **body: object) -> httpx.Response:
+def ask(url: str, prompt: str = PROMPT, traceparent: str = "", **body: object) -> httpx.Response:
     headers = {"traceparent": traceparent} if traceparent else {}
-    sent = {"messages": [{"role": "user", "content": PROMPT}], **body}
+    sent = {"messages": [{"role": "user", "content": prompt}], **body}
     return httpx.post(f"{url}/v1/chat/completions", json=sent, headers=headers, timeout=30)
 
 
@@ -173,7 +173,8 @@ def test_the_callers_trace_goes_on(traced: tuple[Receiver, str]) -> None:
     receiver, url = traced
     known = set(receiver.traces())
     trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-    ask(url, f"00-{trace}-{span}-01", model="mirror", routing={"grounding": "off"})
+    parent = f"00-{trace}-{span}-01"
+    ask(url, traceparent=parent, model="mirror", routing={"grounding": "off"})
     spans = new_trace(receiver, known, 5)
     assert {found.trace_id.hex() for found in spans} == {trace}
     (root,) = (found for found in spans if found.name.startswith("POST"))
@@ -197,8 +198,7 @@ def test_a_failing_replica_marks_its_own_span(traced: tuple[Receiver, str]) -> N
     receiver, url = traced
     known = set(receiver.traces())
     # The untraced service behind `mirror` allows no prompt of this length.
-    body = {"messages": [{"role": "user", "content": "x" * 40_000}], "model": "mirror"}
-    assert ask(url, **body).status_code == 503
+    assert ask(url, "x" * 40_000, model="mirror").status_code == 503
     spans = {span.name: span for span in new_trace(receiver, known, 6)}
     failed = spans["collegium.expert.generate"]
     assert failed.status.code == Status.STATUS_CODE_ERROR
