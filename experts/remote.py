@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class RemoteExpert:
             ) from error
         except openai.OpenAIError as error:
             raise ExpertError(f"{self._spec.name}: {error}") from error
+        except json.JSONDecodeError as error:
+            raise ExpertError(f"{self._spec.name}: the upstream sent no JSON: {error}") from error
         finally:
             self._open -= 1
 
@@ -98,18 +101,22 @@ class RemoteExpert:
         return body | _optional(sampling)
 
     async def _chunks(self, stream: Any) -> AsyncGenerator[Chunk, None]:  # noqa: ANN401
-        reason, usage, pieces = FinishReason.STOP, None, 0
+        reason: FinishReason | None = None
+        usage, pieces = None, 0
         async for event in stream:
             if event.usage is not None:
                 usage = Usage(event.usage.prompt_tokens, event.usage.completion_tokens)
             for choice in event.choices:
-                if choice.finish_reason == FinishReason.LENGTH:
-                    reason = FinishReason.LENGTH
+                if choice.finish_reason is not None:
+                    cut = choice.finish_reason == FinishReason.LENGTH
+                    reason = FinishReason.LENGTH if cut else FinishReason.STOP
                 logprobs = _logprobs(choice)
                 text = choice.delta.content or ""
                 pieces += bool(text)
                 if text or logprobs:
                     yield Chunk(text, logprobs)
+        if reason is None:
+            raise ExpertError(f"{self._spec.name}: the upstream's answer broke off")
         # Upstreams that count nothing leave the number of pieces as the nearest known figure.
         yield Chunk("", finish_reason=reason, usage=usage or Usage(0, pieces))
 
@@ -129,7 +136,7 @@ def _optional(sampling: Sampling) -> dict[str, Any]:
 def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:  # noqa: ANN401
     content = choice.logprobs.content if choice.logprobs else None
     return tuple(
-        TokenLogprob(t.token, t.logprob, tuple((o.token, o.logprob) for o in t.top_logprobs))
+        TokenLogprob(t.token, t.logprob, tuple((o.token, o.logprob) for o in t.top_logprobs or ()))
         for t in content or ()
     )
 

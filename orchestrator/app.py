@@ -127,7 +127,9 @@ class GatewayReplica:
         retriever: DeploymentHandle,
         experts: Mapping[str, DeploymentHandle],
     ) -> None:
-        telemetry = Telemetry(config.telemetry.service_name, "gateway")
+        telemetry = Telemetry(
+            config.telemetry.service_name, "gateway", enabled=config.telemetry.traces
+        )
         ports = {
             name: ExpertHandle(
                 experts[name],

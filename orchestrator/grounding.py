@@ -13,7 +13,7 @@ _FRAME = "Answer in full sentences from these passages.\n\n{passages}"
 def ground(
     messages: Sequence[tuple[str, str]], passages: Sequence[Passage], longest: int
 ) -> tuple[tuple[str, str], ...]:
-    """The conversation with the passages in its first system message, behind the caller's own words.
+    """The conversation with the passages in its system message, behind the caller's own words.
 
     In the user's turn small experts take them for the text of an exercise, whose answers in their
     training data are a bare Yes or No. Passages are cut to `longest` characters.
