@@ -139,7 +139,7 @@ async def _ask(client: AsyncClient, prompt: str, expert: str) -> Answer:
     ) as stream:
         async for _event in stream:
             pass
-        return stream.answer()
+        return await stream.answer()
 
 
 async def _watch(url: str, delays: list[float]) -> None:
