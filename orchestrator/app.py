@@ -112,7 +112,7 @@ def _deploy(target: Any, name: str, settings: DeploymentConfig) -> Any:  # noqa:
             upscale_delay_s=scaling.upscale_delay_s,
             downscale_delay_s=scaling.downscale_delay_s,
             # Load is pushed every ten seconds unless the environment says otherwise.
-            look_back_period_s=10.0,
+            look_back_period_s=12.0,
         ),
     )
 
