@@ -2,37 +2,76 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from experts.examples import Example
+from experts.examples import UNNAMED, Example
 from experts.training import TrainingReport
 
 SHARE_ALIKE = "CC-BY-SA-4.0"
+ATTRIBUTION = "CC-BY-4.0"
+PERMISSIVE = "Apache-2.0"
+OTHER = "other"
 _NAMES = {
     SHARE_ALIKE: (
         "Creative Commons Attribution-ShareAlike 4.0 International",
         "https://creativecommons.org/licenses/by-sa/4.0/legalcode",
     ),
-    "CC-BY-4.0": (
+    ATTRIBUTION: (
         "Creative Commons Attribution 4.0 International",
         "https://creativecommons.org/licenses/by/4.0/legalcode",
     ),
-    "Apache-2.0": ("Apache License 2.0", "https://www.apache.org/licenses/LICENSE-2.0"),
+    PERMISSIVE: ("Apache License 2.0", "https://www.apache.org/licenses/LICENSE-2.0"),
 }
+# ShareAlike 1.0 is missing: it knows no later versions, so 4.0 would not satisfy it.
+_SHARE_ALIKE = re.compile(r"CC-BY-SA(-(2\.0|2\.5|3\.0|4\.0)(-[A-Z]{2,4})?)?")
+_ATTRIBUTION = re.compile(r"CC-BY(-\d\.\d(-[A-Z]{2,4})?)?")
+_PERMISSIVE = re.compile(
+    r"(PACKAGE-)?(MIT(-0)?|APACHE(-LICENSE)?(-2\.0)?|BSD(-[0-4]-CLAUSE)?|0BSD|ISC|ZLIB|UNLICENSE"
+    r"|CC0(-1\.0)?|PSF-2\.0|PYTHON-2\.0|US-GOVERNMENT-WORK|PUBLIC-DOMAIN(-TEXT)?)(-LICENSE)?"
+)
+_RESTRICTION = re.compile(
+    r"\bN[CD]\b|NON-?COMMERCIAL|NO-?DERIV|GPL|COPYLEFT|RESEARCH|ALL-RIGHTS", re.ASCII
+)
+
+
+def license_terms(text: str) -> str:
+    """The licence that an adapter may bear if it learnt from data under this one.
+
+    `OTHER` for non-commercial, no-derivatives and GPL terms and for everything that is not known:
+    every part of a text such as "MIT; public domain" must be.
+    """
+    shape = re.sub(r"[\s_-]+", "-", text.strip().upper())
+    if _RESTRICTION.search(shape):
+        return OTHER
+    outside = re.sub(r"\([^)]*\)", "", shape)
+    parts = [part.strip("-") for part in re.split(r"[;,/]|-AND-|-OR-", outside)]
+    known = (
+        (SHARE_ALIKE, _SHARE_ALIKE),
+        (ATTRIBUTION, _ATTRIBUTION),
+        (PERMISSIVE, _PERMISSIVE),
+    )
+    found = [next((name for name, form in known if form.fullmatch(part)), OTHER) for part in parts]
+    return strictest(found)
+
+
+def strictest(licenses: Iterable[str]) -> str:
+    """Unknown terms win, then share-alike, then attribution, else Apache-2.0."""
+    found = set(licenses)
+    return next((name for name in (OTHER, SHARE_ALIKE, ATTRIBUTION) if name in found), PERMISSIVE)
 
 
 def adapter_license(examples: Sequence[Example]) -> str:
-    """The licence that the data asks for: share-alike wins, then attribution, else Apache-2.0."""
-    licenses = " ".join({e.row.license.upper().replace(" ", "-") for e in examples})
-    if "-SA" in licenses:
-        chosen = SHARE_ALIKE
-    elif "CC-BY" in licenses:
-        chosen = "CC-BY-4.0"
-    else:
-        chosen = "Apache-2.0"
-    return chosen
+    """The licence that the data asks for; `OTHER` if any of it forbids one or is not known."""
+    return strictest(license_terms(text) for text in {e.row.license for e in examples})
+
+
+def restricted_licenses(examples: Sequence[Example]) -> dict[str, int]:
+    """Licences of the data that leave the adapter without one, with their numbers of rows."""
+    counts = Counter(e.row.license or UNNAMED for e in examples)
+    return {text: n for text, n in sorted(counts.items()) if license_terms(text) == OTHER}
 
 
 def write_card(
@@ -45,12 +84,13 @@ def write_card(
     report: TrainingReport,
 ) -> None:
     """Write `README.md` (model card) and `LICENSE` (notice with attribution) into `folder`."""
-    license_id = adapter_license(examples)
-    sources = Counter((e.row.source or "unnamed", e.row.license or "unnamed") for e in examples)
+    license_id, restricted = adapter_license(examples), restricted_licenses(examples)
+    sources = Counter((e.row.source or UNNAMED, e.row.license or UNNAMED) for e in examples)
+    told = _told(license_id, restricted)
     (folder / "README.md").write_text(
-        _card(name, base, command, license_id, sources, report), encoding="utf-8"
+        _card(name, base, command, license_id, told, sources, report), encoding="utf-8"
     )
-    (folder / "LICENSE").write_text(_notice(name, license_id, sources), encoding="utf-8")
+    (folder / "LICENSE").write_text(_notice(name, license_id, told, sources), encoding="utf-8")
 
 
 def _card(
@@ -58,11 +98,13 @@ def _card(
     base: str,
     command: str,
     license_id: str,
+    told: str,
     sources: Counter[tuple[str, str]],
     report: TrainingReport,
 ) -> str:
     change = report.loss_after / report.loss_before - 1
-    table = "\n".join(f"| {s} | {lic} | {n} |" for (s, lic), n in sorted(sources.items()))
+    rows = [(_cell(s), _cell(lic), n) for (s, lic), n in sorted(sources.items())]
+    table = "\n".join(f"| {source} | {lic} | {n} |" for source, lic, n in rows)
     settings = "\n".join(f"| {key} | {value} |" for key, value in report.options.items())
     return f"""---
 base_model: {base}
@@ -107,17 +149,37 @@ The held-out rows are drawn from the same files by a hash of the prompt and were
 
 ## Licence
 
-{license_id}, see `LICENSE` beside this file. The base model has its own licence. An expert of this
+{told}The base model has its own licence. An expert of this
 size makes mistakes: its answers are not advice.
 """
 
 
-def _notice(name: str, license_id: str, sources: Counter[tuple[str, str]]) -> str:
-    title, url = _NAMES[license_id]
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _told(license_id: str, restricted: Mapping[str, int]) -> str:
+    if license_id != OTHER:
+        return f"{license_id}, see `LICENSE` beside this file. "
+    listed = "\n".join(f"- {_cell(text)} ({n} rows)" for text, n in restricted.items())
+    return f"""No licence is granted for these weights. Some of the data is under terms that
+restrict what may be done with a work made from it, or under terms that are not known:
+
+{listed}
+
+Read those terms before you use or pass on the weights. """
+
+
+def _notice(name: str, license_id: str, told: str, sources: Counter[tuple[str, str]]) -> str:
     credits = "\n".join(f"- {s} ({lic})" for s, lic in sorted(sources))
-    return f"""The weights of the adapter "{name}" in this folder are licensed under
+    if license_id == OTHER:
+        granted = f'The weights of the adapter "{name}" in this folder. {told.rstrip()}'
+    else:
+        title, url = _NAMES[license_id]
+        granted = f"""The weights of the adapter "{name}" in this folder are licensed under
 {title} ({license_id}).
-The full text of the licence: {url}
+The full text of the licence: {url}"""
+    return f"""{granted}
 The licence of the program around them does not cover this folder.
 
 The weights were trained on excerpts of these works, whose authors are credited under their terms:

@@ -1,44 +1,40 @@
 """The expert engine: requests join and leave a running batch between steps.
 
-One thread of its own owns the model. A step is: admit, schedule, run, deliver. Requests of any gate
-and any mode share the step; a long prompt is cut into chunks so that running streams go on.
+One thread of its own owns the model. A step is: admit, plan, run, deliver. Requests of any gate
+and any method share the step; a long prompt is cut into chunks so that running streams go on.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import threading
-from collections import deque
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-from experts.cache import RowCache
+from experts.answer import Writing
+from experts.arena import RowCache
 from experts.detokenizer import Detokenizer
-from experts.gated import Gate
-from experts.generation import Busy, Chunk, ExpertError, PromptTooLong, Sampling, Score
+from experts.dice import SeededDice
+from experts.generation import (
+    Busy,
+    Chunk,
+    ExpertError,
+    Late,
+    PromptTooLong,
+    Sampling,
+    Score,
+)
+from experts.job import USUAL, Found, Job, Row, Scored, Terms
+from experts.limits import EngineLimits
+from experts.lowrank import Gate
+from experts.mailbox import Mailbox
+from experts.method import Method, choose_method, write_by
 from experts.runner import Runner, Work
-from experts.sequence import Answer, Event, Job, Row, Scored
+from experts.schedule import FairShare, Slice, plan_step
 
 logger = logging.getLogger(__name__)
-_Event = TypeVar("_Event", Chunk, Score)
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """What one engine may hold at a time.
-
-    `max_tokens_in_cache` bounds keys and values over all rows (bytes per token: `CacheShape`);
-    `step_tokens` bounds one forward pass, and so how long a prompt chunk delays running streams.
-    """
-
-    context: int = 2048
-    max_rows: int = 32
-    max_waiting: int = 256
-    max_tokens_in_cache: int = 65_536
-    step_tokens: int = 256
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,17 @@ class WeightedGate:
 
     gate: Gate
     weight: float
+
+
+@dataclass
+class Counters:
+    """What an engine has done since it was started."""
+
+    steps: int = 0
+    rows: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    finished: int = 0
 
 
 class Engine:
@@ -58,10 +65,12 @@ class Engine:
     def __init__(self, runner: Runner, limits: EngineLimits) -> None:
         self.runner, self.limits = runner, limits
         self.context = min(limits.context, runner.context)
+        self.counters = Counters()
         self.failure: BaseException | None = None
-        self._waiting: deque[Job] = deque()
+        self._waiting: list[Job] = []
         self._running: list[Job] = []
         self._cancelled: set[Job] = set()
+        self._shares = FairShare()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
@@ -90,43 +99,51 @@ class Engine:
         prompt: Sequence[int],
         members: Sequence[WeightedGate],
         sampling: Sampling,
-        method: str = "",
+        *,
         posterior: bool = False,
+        method: Method | None = None,
+        terms: Terms = USUAL,
     ) -> AsyncGenerator[Chunk, None]:
         """Stream an answer. Leaving the iterator early frees the request's rows.
 
-        `posterior` updates the members' weights by each token's likelihood under them.
+        Args:
+            members: the rows of the answer; several are an exact mixture.
+            posterior: update the members' weights by each token's likelihood under them.
+            method: instead of the cheapest exact one.
 
         Raises:
-            PromptTooLong: prompt and answer do not fit; Busy: the waiting line is full.
+            PromptTooLong: prompt and answer do not fit; Busy: the waiting line is full; Late: the
+                deadline of `terms` has passed.
         """
         room = self.context - len(prompt)
         if room < 1:
             raise PromptTooLong(len(prompt), self.context - 1)
-        mailbox = _Mailbox()
-        answer = Answer(
-            id,
-            prompt,
-            [self._row(m.gate, m.weight) for m in members],
-            mailbox.put,
-            sampling=_fit(sampling, room),
-            seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+        mailbox = Mailbox()
+        # An answer may end at the edge of the context; it then ends with reason `length`.
+        sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room))
+        rows = [Row(member.gate, member.weight) for member in members]
+        method = method or choose_method(rows, sampling, posterior=posterior)
+        writing = Writing(
+            sampling=sampling,
+            dice=SeededDice(secrets.randbits(63) if sampling.seed is None else sampling.seed),
             ends=self.runner.ends,
             detokenizer=Detokenizer(self.runner.tokenizer, sampling.stop),
-            method=method,
-            posterior=posterior,
+            method="" if method is Method.ALONE else str(method),
         )
-        self._submit(answer)
+        job = write_by(method, id, prompt, rows, mailbox.put, writing, posterior=posterior)
+        self._submit(job, terms)
         try:
             finished = False
             while not finished:
-                chunk = await mailbox.get_chunk()
+                chunk = await mailbox.chunk()
                 finished = chunk.finish_reason is not None
                 yield chunk
         finally:
-            self._cancel(answer)
+            self._cancel(job)
 
-    async def score(self, id: str, prompt: Sequence[int], text: str, gate: Gate) -> Score:
+    async def score(
+        self, id: str, prompt: Sequence[int], text: str, gate: Gate, terms: Terms = USUAL
+    ) -> Score:
         """Log-likelihood of `text` behind `prompt` under one gate, in nats.
 
         Raises:
@@ -137,31 +154,29 @@ class Engine:
             raise PromptTooLong(len(prompt) + len(tokens), self.context)
         if not tokens:
             return Score(0.0, 0, 0)
-        mailbox = _Mailbox()
-        row, size = self._row(gate, 1.0), len(text.encode())
-        job = Scored(id, prompt, tokens, row, mailbox.put, size=size)
-        self._submit(job)
+        mailbox = Mailbox()
+        job = Scored(id, prompt, tokens, Row(gate), mailbox.put, size=len(text.encode()))
+        self._submit(job, terms)
         try:
-            return await mailbox.get_score()
+            return await mailbox.score()
         finally:
             self._cancel(job)
 
-    def _row(self, gate: Gate, weight: float) -> Row:
-        return Row(gate, weight, RowCache(self.runner.cache_shape))
-
-    def _submit(self, job: Job) -> None:
+    def _submit(self, job: Job, terms: Terms) -> None:
+        job.terms = terms
         with self._wake:
             if self.failure is not None:
                 raise ExpertError(f"the engine has failed: {self.failure}")
             if len(self._waiting) >= self.limits.max_waiting:
                 raise Busy(f"{len(self._waiting)} requests are waiting for this expert already")
-            if job.reserved > self.limits.max_tokens_in_cache or (
+            if job.longest * len(job.rows) > self.runner.arena.capacity or (
                 len(job.rows) > self.limits.max_rows
             ):
                 raise ExpertError(
-                    f"the request needs {job.reserved} tokens of cache in {len(job.rows)} rows; "
-                    f"this engine holds {self.limits.max_tokens_in_cache} in {self.limits.max_rows}"
+                    f"the request needs {job.longest} tokens of cache in {len(job.rows)} rows; "
+                    f"this engine holds {self.runner.arena.capacity} in {self.limits.max_rows}"
                 )
+            self._shares.arrive(job)
             self._waiting.append(job)
             self._wake.notify()
 
@@ -188,94 +203,96 @@ class Engine:
             return not self._stopping
 
     def _step(self) -> None:
+        self._retire()
         self._admit()
-        plan = self._schedule()
-        works = [work for _, _, work, _ in plan]
-        logits = self.runner.run(works) if works else []
-        for (job, row, _work, positions), found in zip(plan, logits, strict=True):
-            job.take(row, positions, found)
+        started = time.perf_counter()
+        limits = self.limits
+        plan = plan_step(self._running, limits.step_tokens, limits.shared_step_tokens)
+        if plan:
+            self._deliver(plan, self._run(plan))
+            self.counters.steps += 1
+            self.counters.rows += len(plan)
+            self.counters.tokens += sum(part.count for part in plan)
+            self.counters.seconds += time.perf_counter() - started
+
+    def _run(self, plan: Sequence[Slice]) -> list[Found]:
+        works, wanted = [], []
+        for part in plan:
+            row, start = part.feed.row, part.feed.row.cache.length
+            positions = part.positions
+            tokens = part.job.tokens[start : start + part.count]
+            works.append(Work(row.cache, row.gate, tokens, [p - start for p in positions]))
+            wanted.append(positions)
+        logits = self.runner.run(works)
+        return [
+            Found(part.feed.row, positions, found)
+            for part, positions, found in zip(plan, wanted, logits, strict=True)
+        ]
+
+    def _deliver(self, plan: Sequence[Slice], found: Sequence[Found]) -> None:
+        by_job: dict[Job, list[Found]] = {}
+        for part, one in zip(plan, found, strict=True):
+            by_job.setdefault(part.job, []).append(one)
+            self._shares.count(part.job, part.count)
+        for job, given in by_job.items():
+            job.take(given)
+
+    def _retire(self) -> None:
+        """Drop what is over, cancelled or late."""
+        now = time.monotonic()
+        with self._wake:
+            gone, self._cancelled = self._cancelled, set()
+            jobs = [*self._running, *self._waiting]
+            late = {j for j in jobs if j.terms.deadline is not None and j.terms.deadline <= now}
+            over = {j for j in jobs if j.done or j in gone or j in late}
+            ended = [j for j in self._running if j in over]
+            self._running = [j for j in self._running if j not in over]
+            self._waiting = [j for j in self._waiting if j not in over]
+        for job in ended:
+            self._release(job)
+            self.counters.finished += job.done
+        for job in late - gone:
+            if not job.done:
+                job.emit(Late("the deadline of the request has passed"))
 
     def _admit(self) -> None:
-        """Drop what is over or cancelled, then let waiting jobs in while rows and cache last."""
+        """Let waiting jobs in while rows and memory last, the fairest choice first."""
         with self._wake:
-            gone = self._cancelled
-            self._cancelled = set()
-            self._running = [j for j in self._running if not j.done and j not in gone]
-            self._waiting = deque(j for j in self._waiting if j not in gone)
-            rows = sum(len(j.rows) for j in self._running)
-            tokens = sum(j.reserved for j in self._running)
+            rows = sum(len(job.rows) for job in self._running)
             while self._waiting:
-                job = self._waiting[0]
-                rows, tokens = rows + len(job.rows), tokens + job.reserved
-                if rows > self.limits.max_rows or tokens > self.limits.max_tokens_in_cache:
+                job = self._shares.choose(self._waiting)
+                # The one whose turn it is waits for room, and the others behind it: else a large
+                # request might wait for ever.
+                if rows + len(job.rows) > self.limits.max_rows or not self._reserve(job):
                     break
-                self._running.append(self._waiting.popleft())
+                rows += len(job.rows)
+                self._waiting.remove(job)
+                self._running.append(job)
+            self._shares.keep({j.terms.principal for j in (*self._running, *self._waiting)})
 
-    def _schedule(self) -> list[tuple[Job, Row, Work, range]]:
-        """Rows of this step: single tokens first, then prompt chunks within the budget."""
-        pending = [(len(row.pending(j.tokens)), j, row) for j in self._running for row in j.rows]
-        budget = max(self.limits.step_tokens, len(pending))
-        plan = []
-        for length, job, row in sorted(pending, key=lambda item: min(item[0], 2)):
-            count = min(length, budget)
-            if count:
-                budget -= count
-                plan.append((job, row, *_work(job, row, count)))
-        return plan
+    def _reserve(self, job: Job) -> bool:
+        arena = self.runner.arena
+        caches = [arena.reserve(job.longest) for _ in job.rows]
+        granted = [cache for cache in caches if cache is not None]
+        for row, cache in zip(job.rows, granted, strict=False):
+            row.cache = cache
+        if len(granted) < len(caches):
+            self._release(job)
+            return False
+        for row in job.rows:
+            arena.reuse(row.cache, row.key, job.tokens[: job.prompt])
+        return True
+
+    def _release(self, job: Job) -> None:
+        for row in job.rows:
+            if row.cache.capacity:
+                self.runner.arena.release(row.cache, row.key, job.tokens)
+            row.cache = RowCache(0, 0)
 
     def _fail(self, error: BaseException) -> None:
         with self._wake:
             self.failure = error
             jobs = [*self._running, *self._waiting]
-            self._running, self._waiting = [], deque()
+            self._running, self._waiting = [], []
         for job in jobs:
             job.emit(ExpertError(f"the expert failed: {error}"))
-
-
-def _work(job: Job, row: Row, count: int) -> tuple[Work, range]:
-    start = row.cache.length
-    positions = job.wanted(start, start + count)
-    offsets = [p - start for p in positions]
-    return Work(row.cache, row.gate, job.tokens[start : start + count], offsets), positions
-
-
-def _fit(sampling: Sampling, room: int) -> Sampling:
-    # An answer may end at the edge of the context; it then ends with reason `length`.
-    return replace(sampling, max_tokens=min(sampling.max_tokens, room))
-
-
-class _Mailbox:
-    """Events from the engine's thread to a coroutine; chunks that are ready travel together."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[Event] = asyncio.Queue()
-
-    def put(self, event: Event) -> None:
-        # A loop that is closing has no reader left; its request is cancelled with it.
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
-
-    async def get_chunk(self) -> Chunk:
-        chunks = [await self._take(Chunk)]
-        while not self._queue.empty() and chunks[-1].finish_reason is None:
-            chunks.append(await self._take(Chunk))
-        last = chunks[-1]
-        return Chunk(
-            text="".join(c.text for c in chunks),
-            logprobs=tuple(p for c in chunks for p in c.logprobs),
-            finish_reason=last.finish_reason,
-            usage=last.usage,
-            method=last.method,
-        )
-
-    async def get_score(self) -> Score:
-        return await self._take(Score)
-
-    async def _take(self, kind: type[_Event]) -> _Event:
-        event = await self._queue.get()
-        if isinstance(event, BaseException):
-            raise event
-        if not isinstance(event, kind):
-            raise TypeError(f"expected {kind.__name__}, got {event!r}")
-        return event

@@ -11,11 +11,16 @@ import numpy.typing as npt
 
 from experts.adapters import Adapter
 from experts.examples import Example
-from experts.gated import AdapterBank
+from experts.gated import gate_layers
 from experts.training import row_losses
 
 BASE = "base"
 _RESAMPLES = 10_000
+_BLOCK = 500
+
+
+class EvaluationError(ValueError):
+    """What was asked cannot be measured; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +53,36 @@ def loss_matrix(
     """Losses of the base and of every adapter on every domain, through the gated layers.
 
     `model` is a causal language model of transformers; it gets the gated layers here.
+
+    Raises:
+        EvaluationError: a domain has no rows, or an adapter bears the name of the base.
     """
-    bank = AdapterBank(model)
+    _check(adapters, domains)
+    bank, holder = gate_layers(model)
     bank.load(adapters)
     names = [BASE, *bank.names]
     cells = []
     for domain, examples in domains.items():
         losses = {}
         for name in names:
-            # One gate of length 1 stretches over every token of every row.
-            gate = {} if name == BASE else {name: 1.0}
-            bank.gates.set([gate], [1], next(model.parameters()))
+            holder.step = bank.step([{} if name == BASE else {name: 1.0}])
             label = f"{name} on {domain}"
             losses[name] = _by_row(model, examples, batch_tokens, label, progress)
-        bank.gates.clear()
+        holder.step = bank.step([])
         tokens = np.array([e.response_length for e in examples], dtype=np.float64)
         cells += [_cell(name, domain, losses[name], losses[BASE], tokens, seed) for name in names]
     return cells
+
+
+def _check(adapters: Sequence[Adapter], domains: Mapping[str, Sequence[Example]]) -> None:
+    if any(adapter.name == BASE for adapter in adapters):
+        raise EvaluationError(f"{BASE!r} means the bare base model: give the adapter another name")
+    empty = [name for name, examples in domains.items() if not examples]
+    if empty:
+        raise EvaluationError(
+            f"no row of {', '.join(empty)} is left to measure: each needs a response, and a prompt "
+            "that leaves room for it within the longest length"
+        )
 
 
 def _by_row(
@@ -87,9 +105,7 @@ def _cell(
     tokens: npt.NDArray[np.float64],
     seed: int,
 ) -> Cell:
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(0, len(losses), size=(_RESAMPLES, len(losses)))
-    changes = losses[picks].sum(axis=1) / base[picks].sum(axis=1) - 1
+    changes = _resampled(losses, base, np.random.default_rng(seed))
     low, high = np.quantile(changes, [0.025, 0.975])
     return Cell(
         model=name,
@@ -101,3 +117,14 @@ def _cell(
         low=float(low),
         high=float(high),
     )
+
+
+def _resampled(
+    losses: npt.NDArray[np.float64], base: npt.NDArray[np.float64], rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    # In blocks, because all resamples of a large set at once would take gigabytes.
+    changes = []
+    for _ in range(_RESAMPLES // _BLOCK):
+        picks = rng.integers(0, len(losses), size=(_BLOCK, len(losses)))
+        changes.append(losses[picks].sum(axis=1) / base[picks].sum(axis=1) - 1)
+    return np.concatenate(changes)

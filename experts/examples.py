@@ -12,6 +12,8 @@ from typing import Any
 
 from experts.template import render_prompt
 
+SHORT_RESPONSE = 40
+UNNAMED = "unnamed"
 _TEXTS = ("prompt", "response", "source", "license", "lang")
 
 
@@ -49,7 +51,8 @@ def read_rows(paths: Iterable[Path], *, exclude_licenses: Sequence[str] = ()) ->
     """Rows of JSON Lines files with `prompt` and `response`; rows without a response are left out.
 
     Args:
-        exclude_licenses: a row is left out when its `license` contains one of these (any case).
+        exclude_licenses: a row is left out when its `license` contains one of these (any case);
+            a row without one counts as `unnamed`.
 
     Raises:
         ExampleError: a line is not JSON, or its keys are not texts; names file and line.
@@ -61,7 +64,8 @@ def read_rows(paths: Iterable[Path], *, exclude_licenses: Sequence[str] = ()) ->
             if not line.strip():
                 continue
             row = _row(line, f"{path.name}:{number}")
-            if row.response and not any(text in row.license.casefold() for text in banned):
+            license_name = (row.license or UNNAMED).casefold()
+            if row.response and not any(text in license_name for text in banned):
                 rows.append(row)
     return rows
 
@@ -88,16 +92,34 @@ def tokenise(tokenizer: Any, row: Row, max_length: int) -> Example | None:  # no
     return Example(row, tuple(tokens), len(prompt)) if whole else None
 
 
-def choose(examples: Sequence[Example], budget: int, seed: int) -> list[Example]:
-    """A seeded random choice of examples whose trained tokens just reach `budget`."""
-    order = list(examples)
-    random.Random(seed).shuffle(order)
-    chosen, spent = [], 0
-    for example in order:
-        if spent >= budget:
-            break
-        chosen.append(example)
-        spent += example.response_length
+def choose(
+    examples: Sequence[Example], budget: int, seed: int, *, short_share: float = 1.0
+) -> list[Example]:
+    """A seeded random choice of examples whose trained tokens just reach `budget`.
+
+    Args:
+        short_share: at most this share of the chosen rows, 0..1, has a response under
+            `SHORT_RESPONSE` characters. Bare labels carry few tokens each, so a budget of tokens
+            takes very many of them, and the expert learns to answer every question that way.
+    """
+    waiting = list(examples)
+    random.Random(seed).shuffle(waiting)
+    chosen: list[Example] = []
+    spent = short = 0
+    # Once more for short ones that came too early: in small data the budget may need them.
+    for _ in range(2):
+        skipped = []
+        for example in waiting:
+            if spent >= budget:
+                break
+            is_short = len(example.row.response) < SHORT_RESPONSE
+            if is_short and short + 1 > short_share * (len(chosen) + 1):
+                skipped.append(example)
+                continue
+            short += is_short
+            chosen.append(example)
+            spent += example.response_length
+        waiting = skipped
     return chosen
 
 
@@ -122,7 +144,7 @@ def bucket(examples: Sequence[Example], batch_tokens: int, seed: int) -> list[li
 def _lines(path: Path) -> list[str]:
     try:
         # Only "\n" ends a line: str.splitlines would also cut at U+2028 inside a text.
-        return path.read_text(encoding="utf-8").split("\n")
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ExampleError(f"{path.name}: not UTF-8 ({error})") from error
 
@@ -138,4 +160,6 @@ def _row(line: str, where: str) -> Row:
     for key, value in texts.items():
         if not isinstance(value, str):
             raise ExampleError(f"{where}: `{key}` must be a text, not {json.dumps(value)}")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ExampleError(f"{where}: `{key}` holds half of a surrogate pair, which is no text")
     return Row(id=str(body.get("id", where)), **texts)

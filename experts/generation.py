@@ -27,6 +27,10 @@ class Busy(ExpertError):
     """The waiting line is full; try again later."""
 
 
+class Late(ExpertError):
+    """The deadline of the request has passed; what was not written will not be."""
+
+
 class FinishReason(StrEnum):
     """Why an answer ended, in OpenAI's words."""
 
@@ -62,8 +66,10 @@ class Generation:
     """One request to an expert deployment.
 
     `experts` are (name, weight) with weights that sum to 1; `messages` are (role, text).
-    `posterior` updates a mixture's weights by the likelihood of the text so far. `trace` carries
-    the W3C trace context.
+    `posterior` updates a mixture's weights by the likelihood of the text so far. A larger
+    `priority` goes first, `deadline_s` seconds from now the answer ends with an error, and requests
+    of equal priority share the expert evenly between principals. `trace` carries the W3C trace
+    context.
     """
 
     id: str
@@ -72,6 +78,9 @@ class Generation:
     sampling: Sampling
     mode: LocalMode = LocalMode.SINGLE
     posterior: bool = False
+    priority: int = 0
+    deadline_s: float | None = None
+    principal: str = ""
     trace: tuple[tuple[str, str], ...] = ()
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from experts.adapters import EMBEDDED, load_adapter
-from experts.engine import Engine, EngineLimits, WeightedGate
-from experts.gated import Gate
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from experts.adapters import EMBEDDED, Adapter, load_adapter
+from experts.engine import Engine, WeightedGate
+from experts.gated import decoder_linears
 from experts.generation import (
     Chunk,
     ExpertError,
@@ -25,6 +29,9 @@ from experts.generation import (
     Score,
     Scoring,
 )
+from experts.job import Terms
+from experts.limits import EngineLimits
+from experts.lowrank import Gate
 from experts.runner import Runner
 from experts.store import ModelStore
 from experts.template import render_prompt
@@ -47,21 +54,26 @@ class LocalSpec:
 
 
 class LocalExperts:
-    """Experts of one base model, in this process."""
+    """Experts of one base model, in this process.
+
+    Raises:
+        ModelError: the base model cannot be found or fetched.
+        AdapterError: an adapter does not fit; that is found before the base's weights are read.
+    """
 
     def __init__(self, spec: LocalSpec) -> None:
         folder = ModelStore().resolve(spec.model, revision=spec.revision)
-        self._runner = Runner(folder, device=spec.device, dtype=spec.dtype, threads=spec.threads)
-        self._adapted = {name for name, path in spec.experts if path}
-        self._names = tuple(name for name, _ in spec.experts)
-        linears = self._runner.bank.linears
-        self._runner.bank.load(
-            [
-                load_adapter(name, adapter_folder(path), linears, spec.model)
-                for name, path in spec.experts
-                if path
-            ]
+        adapters = _checked_adapters(spec, folder)
+        self._runner = Runner(
+            folder,
+            device=spec.device,
+            dtype=spec.dtype,
+            threads=spec.threads,
+            cache_tokens=spec.limits.max_tokens_in_cache,
         )
+        self._runner.load(adapters)
+        self._adapted = {adapter.name for adapter in adapters}
+        self._names = tuple(name for name, _ in spec.experts)
         self.engine = Engine(self._runner, spec.limits)
         self.engine.start()
 
@@ -73,9 +85,19 @@ class LocalExperts:
         """
         members = self.members(request.mode, request.experts)
         prompt = await asyncio.to_thread(self.prompt, request.messages)
-        method = "lockstep" if len(members) > 1 else ""
+        left = request.deadline_s
+        terms = Terms(
+            priority=request.priority,
+            deadline=None if left is None else time.monotonic() + left,
+            principal=request.principal,
+        )
         stream = self.engine.generate(
-            request.id, prompt, members, request.sampling, method, request.posterior
+            request.id,
+            prompt,
+            members,
+            request.sampling,
+            posterior=request.posterior,
+            terms=terms,
         )
         async with aclosing(stream):
             async for chunk in stream:
@@ -117,6 +139,22 @@ class LocalExperts:
     def _gate(self, experts: Sequence[tuple[str, float]]) -> Gate:
         gate: Mapping[str, float] = {n: w for n, w in experts if n in self._adapted}
         return gate
+
+
+def linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
+    """Module path → (in_features, out_features) of a base model, without reading its weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    return {
+        path: (layer.in_features, layer.out_features)
+        for path, layer in decoder_linears(model).items()
+    }
+
+
+def _checked_adapters(spec: LocalSpec, folder: Path) -> list[Adapter]:
+    named = [(name, path) for name, path in spec.experts if path]
+    linears = linear_layers(folder) if named else {}
+    return [load_adapter(name, adapter_folder(path), linears, spec.model) for name, path in named]
 
 
 def adapter_folder(path: str) -> Path:

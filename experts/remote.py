@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import openai
 from openai import AsyncOpenAI
 
@@ -66,8 +68,8 @@ class RemoteExpert:
         self._open += 1
         try:
             stream = await self._client.chat.completions.create(**self._body(request))
-            async with stream:
-                async for chunk in self._chunks(stream):
+            async with _ended(stream), aclosing(self._chunks(stream)) as chunks:
+                async for chunk in chunks:
                     yield chunk
         except openai.APIStatusError as error:
             raise ExpertError(
@@ -103,7 +105,7 @@ class RemoteExpert:
     async def _chunks(self, stream: Any) -> AsyncGenerator[Chunk, None]:  # noqa: ANN401
         reason: FinishReason | None = None
         usage, pieces = None, 0
-        async for event in stream:
+        while (event := await anext(stream, None)) is not None:
             if event.usage is not None:
                 usage = Usage(event.usage.prompt_tokens, event.usage.completion_tokens)
             for choice in event.choices:
@@ -119,6 +121,19 @@ class RemoteExpert:
             raise ExpertError(f"{self._spec.name}: the upstream's answer broke off")
         # Upstreams that count nothing leave the number of pieces as the nearest known figure.
         yield Chunk("", finish_reason=reason, usage=usage or Usage(0, pieces))
+
+
+@asynccontextmanager
+async def _ended(stream: Any) -> AsyncIterator[None]:  # noqa: ANN401
+    try:
+        yield
+    finally:
+        await stream.close()
+        # The SDK reads through a dozen nested generators and closes none of them. What is not run
+        # to its end here, the event loop closes in other tasks, some of them twice at once.
+        with suppress(openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError):
+            while await anext(stream, None) is not None:
+                continue
 
 
 def _optional(sampling: Sampling) -> dict[str, Any]:

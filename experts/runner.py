@@ -1,17 +1,22 @@
-"""The model runner: one packed forward pass of a base model with gated adapters."""
+"""The model runner: one packed forward pass of a base model with weighted adapters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from experts.cache import PACKED, CacheShape, RowCache, pack
-from experts.gated import AdapterBank, Gate
+from experts.adapters import Adapter
+from experts.arena import Arena, CacheShape, RowCache
+from experts.attention import PACKED, Packing, pack
+from experts.decoder import FusedDecoder, fits
+from experts.gated import decoder_linears, gate_layers
+from experts.lowrank import AdapterBank, Gate, StepGates, arrange
+from experts.projection import kernel_for, project_with
 
 
 @dataclass(frozen=True)
@@ -24,73 +29,120 @@ class Work:
     wanted: Sequence[int]
 
 
+class _Decoder(Protocol):
+    def __call__(self, ids: torch.Tensor, packing: Packing, gates: StepGates) -> torch.Tensor: ...
+
+
 class Runner:
     """A base model on one device: tokens and gates in, logits out.
 
     Args:
         folder: a folder with safetensors, configuration and tokenizer.
         device: `cpu`, `cuda`, `cuda:1`, …; `auto` takes CUDA when there is one.
-        dtype: name of a torch floating-point type; `auto` is float32 on CPU, bfloat16 on CUDA.
+        dtype: name of a torch floating-point type; `auto` is float32 on CPU, bfloat16 on CUDA;
+            `int8` computes the base's linear layers in dynamic int8 on a CPU.
         threads: intra-operation threads of this process on CPU; 0 leaves torch's default.
+        cache_tokens: tokens of keys and values that all rows may hold together.
     """
 
     def __init__(
-        self, folder: Path, *, device: str = "auto", dtype: str = "auto", threads: int = 0
+        self,
+        folder: Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int = 0,
+        cache_tokens: int = 65_536,
     ) -> None:
         if threads:
             torch.set_num_threads(threads)
         self.device = _device(device)
         self.dtype = _dtype(dtype, self.device)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.model: Any = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=self.dtype, attn_implementation=PACKED
         ).to(self.device)
-        self.model.eval().requires_grad_(False)
-        self.bank = AdapterBank(self.model)
-        config = self.model.config
-        heads = config.num_attention_heads
-        self.context = int(config.max_position_embeddings)
-        self.cache_shape = CacheShape(
-            layers=config.num_hidden_layers,
-            heads=getattr(config, "num_key_value_heads", None) or heads,
-            dimension=getattr(config, "head_dim", None) or config.hidden_size // heads,
-            dtype=self.dtype,
-            device=self.device,
-        )
+        model.eval().requires_grad_(False)
+        self.linears = {
+            path: (layer.in_features, layer.out_features)
+            for path, layer in decoder_linears(model).items()
+        }
+        self.context = int(model.config.max_position_embeddings)
+        self.ends = _ends(model, self.tokenizer)
+        self.arena = Arena(_cache_shape(model.config, self.dtype, self.device), cache_tokens)
+        self._take_over(model, int8=dtype == "int8")
 
-    @property
-    def ends(self) -> frozenset[int]:
-        """Tokens that end an answer: those of the generation config and the tokenizer."""
-        configured = self.model.generation_config.eos_token_id
-        found = configured if isinstance(configured, list) else [configured]
-        return frozenset(t for t in (*found, self.tokenizer.eos_token_id) if t is not None)
+    def load(self, adapters: Sequence[Adapter]) -> None:
+        """Load adapters, replacing those of the same name."""
+        replaced = {a.name for a in adapters} & set(self.bank.names)
+        self.bank.load(adapters)
+        if replaced:
+            self.arena.clear()
 
     @torch.inference_mode()
     def run(self, works: Sequence[Work]) -> list[torch.Tensor]:
         """Run one step; returns for each row logits [wanted, vocabulary] in the order given."""
-        lengths = [len(work.tokens) for work in works]
-        segments = pack([work.cache for work in works], lengths)
-        ids = torch.tensor([[t for work in works for t in work.tokens]], device=self.device)
-        positions = torch.cat(
-            [torch.arange(s.cache.length, s.cache.length + s.length) for s in segments]
-        ).to(self.device)
-        self.bank.gates.set([work.gate for work in works], lengths, self._weight)
-        hidden = self.model.get_decoder()(
-            input_ids=ids, position_ids=positions[None], use_cache=False, packed=segments
-        )[0][0]
-        self.bank.gates.clear()
-        for segment in segments:
+        order = arrange([work.gate for work in works])
+        rows = [works[n] for n in order]
+        lengths = [len(work.tokens) for work in rows]
+        packing = pack(self.arena, [work.cache for work in rows], lengths)
+        ids = torch.tensor([t for work in rows for t in work.tokens], device=self.device)
+        gates = self.bank.step([work.gate for work in rows], lengths)
+        hidden = self._decode(ids, packing, gates)
+        for segment in packing.segments:
             segment.cache.advance(segment.length)
         picks = [
-            s.start + offset for s, w in zip(segments, works, strict=True) for offset in w.wanted
+            s.start + offset
+            for s, w in zip(packing.segments, rows, strict=True)
+            for offset in w.wanted
         ]
-        logits = self.model.get_output_embeddings()(hidden[picks])
-        return list(logits.split([len(work.wanted) for work in works]))
+        chosen = hidden if picks == list(range(len(ids))) else hidden[picks]
+        logits = self._head(chosen) if picks else hidden.new_empty(0, 0)
+        parts = torch.split(logits, [len(work.wanted) for work in rows])
+        found = dict(zip(order, parts, strict=True))
+        return [found[n] for n in range(len(works))]
 
-    @property
-    def _weight(self) -> torch.Tensor:
-        weight: torch.Tensor = self.model.get_input_embeddings().weight
-        return weight
+    def _take_over(self, model: Any, *, int8: bool) -> None:  # noqa: ANN401
+        kernel = kernel_for(self.device, self.dtype, int8=int8)
+        like = model.get_input_embeddings().weight
+        head = model.get_output_embeddings()
+        self._head = project_with(kernel, [head.weight], [head.bias])
+        if fits(model):
+            decoder = FusedDecoder(model, kernel)
+            self._decode: _Decoder = decoder
+            self.bank = AdapterBank(decoder.groups, like)
+        else:
+            self.bank, holder = gate_layers(model)
+
+            def decode(ids: torch.Tensor, packing: Packing, gates: StepGates) -> torch.Tensor:
+                holder.step = gates
+                hidden: torch.Tensor = model.get_decoder()(
+                    input_ids=ids[None],
+                    position_ids=packing.positions[None],
+                    use_cache=False,
+                    packing=packing,
+                )[0][0]
+                return hidden
+
+            self._decode = decode
+
+
+def _ends(model: Any, tokenizer: Any) -> frozenset[int]:  # noqa: ANN401
+    """Tokens that end an answer: those of the generation config and the tokenizer."""
+    configured = model.generation_config.eos_token_id
+    found = configured if isinstance(configured, list) else [configured]
+    return frozenset(t for t in (*found, tokenizer.eos_token_id) if t is not None)
+
+
+def _cache_shape(config: Any, dtype: torch.dtype, device: torch.device) -> CacheShape:  # noqa: ANN401
+    heads = config.num_attention_heads
+    return CacheShape(
+        layers=config.num_hidden_layers,
+        heads=getattr(config, "num_key_value_heads", None) or heads,
+        dimension=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        dtype=dtype,
+        device=device,
+    )
 
 
 def _device(name: str) -> torch.device:
@@ -100,4 +152,4 @@ def _device(name: str) -> torch.device:
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
     auto = torch.float32 if device.type == "cpu" else torch.bfloat16
-    return auto if name == "auto" else getattr(torch, name)
+    return {"auto": auto, "int8": torch.float32}.get(name) or getattr(torch, name)

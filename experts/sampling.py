@@ -6,12 +6,14 @@ apply to the mixture (truncating each expert by itself would be another model).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
 
+from experts.dice import Dice
 from experts.generation import Sampling
+
+_FIRST_LOOK = 512
 
 
 def mix(logits: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
@@ -33,49 +35,50 @@ def mix(logits: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     return mixed
 
 
-def choose_token(logps: torch.Tensor, sampling: Sampling, seed: int, position: int) -> int:
+def choose_token(logps: torch.Tensor, sampling: Sampling, dice: Dice, position: int) -> int:
     """The next token of a distribution given as log-probabilities [vocabulary].
 
-    Greedy takes the likeliest, the lowest id among equals. Sampling inverts the cumulative
-    distribution at a number derived from (seed, position), so a replay gives the same text
-    whatever else was in the batch.
+    Greedy takes the likeliest, the lowest id among equals.
     """
     if sampling.temperature == 0:
         token = int(logps.argmax())
     else:
-        probabilities, ids = truncated(logps, sampling.temperature, sampling.top_p)
-        cumulative = probabilities.cumsum(0)
-        point = uniform(seed, position) * float(cumulative[-1])
-        index = int(torch.searchsorted(cumulative, torch.tensor(point, dtype=cumulative.dtype)))
-        token = int(ids[min(index, len(ids) - 1)])
+        probabilities = tempered(logps, sampling.temperature, sampling.top_p)
+        token = dice.pick(probabilities, position, "token")
     return token
 
 
-def truncated(
-    logps: torch.Tensor, temperature: float, top_p: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tempered probabilities, largest first, cut to the smallest set with mass ≥ `top_p`.
+def tempered(logps: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """Probabilities at `temperature`, cut to the smallest set with mass ≥ `top_p`.
+
+    Of equally likely tokens at the edge of that set, those with the lowest ids are in.
 
     Returns:
-        (probabilities float64 [n], token ids [n]) on the CPU; the probabilities sum to 1.
+        float64 [vocabulary] on the CPU, 0 outside the set, summing to 1.
         (Holtzman et al. 2020, nucleus sampling, arXiv 1904.09751.)
     """
+    wide = logps.double().cpu()
     # Shifted first, so that the likeliest token stays finite at the smallest temperature.
-    shifted = logps.double().cpu() - logps.max().double().cpu()
-    tempered = torch.softmax(shifted / temperature, dim=-1)
-    probabilities, ids = tempered.sort(descending=True, stable=True)
+    probabilities = torch.softmax((wide - wide.max()) / temperature, dim=-1)
     if top_p < 1:
-        before = probabilities.cumsum(0) - probabilities
+        values, ids = _nucleus(probabilities, top_p)
+        probabilities = torch.zeros_like(probabilities)
+        probabilities[ids] = values / values.sum()
+    return probabilities
+
+
+def _nucleus(probabilities: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    # A full sort of the vocabulary takes milliseconds, and a nucleus is nearly always small.
+    for count in (_FIRST_LOOK, len(probabilities)):
+        size = min(count, len(probabilities))
+        least = probabilities.topk(size).values[-1]
+        ids = (probabilities >= least).nonzero()[:, 0]
+        values, order = probabilities[ids].sort(descending=True, stable=True)
+        before = values.cumsum(0) - values
         keep = int((before < top_p).sum())
-        probabilities, ids = probabilities[:keep], ids[:keep]
-        probabilities = probabilities / probabilities.sum()
-    return probabilities, ids
-
-
-def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1) with 53 random bits, a function of its arguments alone."""
-    digest = hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest()
-    return float(int.from_bytes(digest, "big") >> 11) / float(1 << 53)
+        if keep < size or size == len(probabilities):
+            break
+    return values[:keep], ids[order[:keep]]
 
 
 def top_tokens(logps: torch.Tensor, count: int) -> list[tuple[int, float]]:

@@ -209,11 +209,18 @@ def _checked_folder(folder: Path) -> Path:
             "convert them with `save_pretrained`"
         )
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(json.loads(index.read_text())["weight_map"].values())
+        shards = _shards(index)
         missing = sorted(shard for shard in shards if not (folder / shard).is_file())
         if missing:
             raise ModelError(f"model folder {str(folder)!r} lacks {', '.join(missing)}")
     return folder
+
+
+def _shards(index: Path) -> set[str]:
+    try:
+        return set(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{str(index)!r} is no index of weights ({error!r})") from error
 
 
 def _looks_like_hub_id(source: str) -> bool:

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
+from experts.checkpoint import Checkpoint, Saved, settle
 from experts.examples import Example, bucket
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -86,6 +87,9 @@ def train_adapter(
 
     A `.checkpoint` folder beside the adapter holds the state of an unfinished run; the same call
     continues from it and removes it at the end.
+
+    Raises:
+        experts.checkpoint.CheckpointError: the file in that folder is damaged.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -97,12 +101,12 @@ def train_adapter(
         task_type="CAUSAL_LM",
     )
     peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
-    run = _Run(peft_model, examples, folder, options)
+    run = _Run(peft_model, examples, folder, options, base)
     before = mean_loss(peft_model, held_out, options.batch_tokens)
     seconds = run.train(on_step)
     after = mean_loss(peft_model, held_out, options.batch_tokens)
     save_adapter(peft_model, folder, base)
-    shutil.rmtree(run.checkpoint, ignore_errors=True)
+    run.checkpoint.remove()
     return TrainingReport(
         rows=len(examples),
         trained_tokens=sum(e.response_length for e in examples) * options.epochs,
@@ -123,9 +127,9 @@ class _Run:
         examples: Sequence[Example],
         folder: Path,
         options: TrainingOptions,
+        base: str,
     ) -> None:
         self.model, self.options = model, options
-        self.checkpoint = folder.with_name(folder.name + ".checkpoint")
         self.batches = [
             batch
             for epoch in range(options.epochs)
@@ -140,7 +144,10 @@ class _Run:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: _cosine(step, warmup, total)
         )
-        self.fingerprint = _fingerprint(self.batches, options)
+        self.checkpoint = Checkpoint(
+            folder.with_name(folder.name + ".checkpoint"),
+            _fingerprint(self.batches, options, base),
+        )
         self.done, self.seconds = 0, 0.0
 
     def train(self, on_step: Callable[[Step], None]) -> float:
@@ -173,30 +180,20 @@ class _Run:
             tensors[f"p:{name}"] = parameter.detach().contiguous()
             tensors[f"m:{name}"] = state["exp_avg"].contiguous()
             tensors[f"v:{name}"] = state["exp_avg_sq"].contiguous()
-        scratch = self.checkpoint.with_suffix(".writing")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        save_file(tensors, scratch / "state.safetensors")
-        body = {"done": self.done, "seconds": self.seconds, "fingerprint": self.fingerprint}
-        (scratch / "state.json").write_text(json.dumps(body))
-        shutil.rmtree(self.checkpoint, ignore_errors=True)
-        scratch.rename(self.checkpoint)
+        self.checkpoint.save(Saved(self.done, self.seconds, tensors))
 
     def _restore(self) -> None:
-        path = self.checkpoint / "state.json"
-        state = json.loads(path.read_text()) if path.is_file() else {}
-        # A checkpoint of other data or options must not leak into this run.
-        if state.get("fingerprint") == self.fingerprint:
-            tensors = load_file(self.checkpoint / "state.safetensors")
+        saved = self.checkpoint.load()
+        if saved is not None:
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
-                    parameter.copy_(tensors[f"p:{name}"])
+                    parameter.copy_(saved.tensors[f"p:{name}"])
                     self.optimizer.state[parameter] = {
-                        "step": torch.tensor(float(state["done"])),
-                        "exp_avg": tensors[f"m:{name}"],
-                        "exp_avg_sq": tensors[f"v:{name}"],
+                        "step": torch.tensor(float(saved.done)),
+                        "exp_avg": saved.tensors[f"m:{name}"],
+                        "exp_avg_sq": saved.tensors[f"v:{name}"],
                     }
-            self.done, self.seconds = state["done"], state["seconds"]
+            self.done, self.seconds = saved.done, saved.seconds
             self.schedule.last_epoch = self.done
             for group, scale in zip(
                 self.optimizer.param_groups, self.schedule.lr_lambdas, strict=True
@@ -253,7 +250,7 @@ def mean_loss(model: Any, examples: Sequence[Example], batch_tokens: int) -> flo
 
 
 def save_adapter(model: Any, folder: Path, base: str) -> None:  # noqa: ANN401
-    """Write a PEFT folder in float16, whole or not at all."""
+    """Write a PEFT folder in float16. What a crash leaves is whole, or is refused by the loader."""
     scratch = folder.with_name(folder.name + ".writing")
     shutil.rmtree(scratch, ignore_errors=True)
     model.save_pretrained(scratch, safe_serialization=True)
@@ -265,8 +262,12 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:  # noqa: ANN401
     config["base_model_name_or_path"] = base
     (scratch / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    # Weights never lie beside the configuration of others, whose scale may differ unnoticed.
+    (folder / "adapter_config.json").unlink(missing_ok=True)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        settle(scratch / name)
         (scratch / name).replace(folder / name)
+    settle(folder)
     shutil.rmtree(scratch)
 
 
@@ -278,10 +279,11 @@ def _cosine(step: int, warmup: int, total: int) -> float:
     return scale
 
 
-def _fingerprint(batches: Sequence[Sequence[Example]], options: TrainingOptions) -> str:
+def _fingerprint(batches: Sequence[Sequence[Example]], options: TrainingOptions, base: str) -> str:
     import hashlib
 
-    digest = hashlib.blake2b(json.dumps(asdict(options), sort_keys=True).encode(), digest_size=16)
+    settings = json.dumps([base, asdict(options)], sort_keys=True)
+    digest = hashlib.blake2b(settings.encode(), digest_size=16)
     for batch in batches:
         for example in batch:
             digest.update(repr(example.tokens).encode())

@@ -23,11 +23,13 @@ from ray.serve.schema import ApplicationStatus
 
 from experts.generation import Busy, Chunk, ExpertError, Generation, Health, Score, Scoring
 from orchestrator.combination import Combiner
-from orchestrator.config import Config, DeploymentConfig, Placement
+from orchestrator.config import Config, Placement
+from orchestrator.deployment import DeploymentConfig
 from orchestrator.gateway import Gateway
 from orchestrator.pipeline import Pipeline
 from orchestrator.replicas import ExpertReplica, RetrieverReplica, RouterReplica, Vectors
 from orchestrator.telemetry import Carrier, Telemetry, otel_environment
+from retrieval.embeddings import Embeddings
 from retrieval.passage import Passage
 from router.decision import Decision
 from router.overrides import Overrides
@@ -76,8 +78,8 @@ def deployment_name(names: Sequence[str], config: Config) -> str:
 def _experts(config: Config) -> dict[str, Any]:
     bound: dict[str, Any] = {}
     for names in groups(config):
-        settings = config.experts[names[0]].deployment
-        deployment = _deploy(ExpertReplica, deployment_name(names, config), settings)
+        name = deployment_name(names, config)
+        deployment = _deploy(ExpertReplica, name, config.deployment(names))
         node = deployment.bind(config, list(names))
         bound |= dict.fromkeys(names, node)
     return bound
@@ -134,14 +136,19 @@ class GatewayReplica:
             name: ExpertHandle(
                 experts[name],
                 deployment_name(names, config),
-                config.experts[names[0]].deployment.autoscaling.min_replicas,
+                config.deployment(names).autoscaling.min_replicas,
             )
             for names in groups(config)
             for name in names
         }
-        found = RetrieverHandle(retriever)
-        pipeline = Pipeline(config, RouterHandle(router), found, Combiner(config, ports), telemetry)
-        self._gateway = Gateway(config, pipeline, found, telemetry)
+        pipeline = Pipeline(
+            config,
+            RouterHandle(router),
+            RetrieverHandle(retriever),
+            Combiner(config, ports),
+            telemetry,
+        )
+        self._gateway = Gateway(config, pipeline, telemetry)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after construction."""
@@ -189,6 +196,12 @@ class RetrieverHandle:
         with _own_errors():
             vectors: Vectors = await self.handle.embed.remote(list(texts))
         return vectors
+
+    async def embeddings(self, texts: Sequence[str], trace: Carrier) -> Embeddings:
+        """See `RetrieverPort`."""
+        with _own_errors():
+            found: Embeddings = await self.handle.embeddings.remote(list(texts), trace)
+        return found
 
 
 class ExpertHandle:

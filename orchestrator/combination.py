@@ -13,6 +13,7 @@ from experts.generation import (
     ExpertError,
     Generation,
     Health,
+    Late,
     LocalMode,
     PromptTooLong,
     Score,
@@ -111,7 +112,7 @@ class Combiner:
         """Stream the team's answer; the generalist stands in if it cannot begin.
 
         Raises:
-            PromptTooLong, Busy: the request itself cannot be taken.
+            PromptTooLong, Busy, Late: the request itself cannot be taken.
             ExpertUnavailable: neither the team nor the generalist could answer, or the answer broke
                 off after it had begun.
         """
@@ -122,7 +123,7 @@ class Combiner:
                 async for chunk in chunks:
                     begun = True
                     yield chunk
-        except (PromptTooLong, Busy):
+        except (PromptTooLong, Busy, Late):
             raise
         except ExpertError as error:
             logger.warning("%s failed: %s", team.lead, error)
@@ -143,7 +144,7 @@ class Combiner:
             async with aclosing(self._ports[name].generate(alone)) as chunks:
                 async for chunk in chunks:
                     yield chunk
-        except (PromptTooLong, Busy):
+        except (PromptTooLong, Busy, Late):
             raise
         except ExpertError as error:
             raise ExpertUnavailable(

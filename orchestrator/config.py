@@ -7,17 +7,19 @@ allowed and what was found. `Config.load(None)` gives the embedded default (`def
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, ValidationError
-from pydantic import model_validator as validator
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
+from orchestrator import consistency
 from orchestrator.config_file import anchor, faults, read_yaml
+from orchestrator.deployment import DeploymentConfig, shared
 from orchestrator.request import Grounding, Mode, Probability, Share, StrictModel, refuse
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
@@ -50,50 +52,14 @@ class ModelConfig(StrictModel):
     source: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
     context: _Positive = 2048
     threads: Annotated[int, Field(ge=0)] = 0
     max_rows: _Positive = 32
     max_waiting: _Positive = 256
     cache_tokens: _Positive = 65_536
     step_tokens: _Positive = 256
-
-
-class AutoscalingConfig(StrictModel):
-    """How one deployment scales by itself; `target_ongoing_requests` is per replica.
-
-    `min_replicas` 0 lets it stop when idle; its next request waits for the start.
-    """
-
-    min_replicas: Annotated[int, Field(ge=0)] = 1
-    max_replicas: _Positive = 1
-    target_ongoing_requests: Annotated[float, Field(gt=0)] = 8.0
-    upscale_delay_s: Annotated[float, Field(ge=0)] = 10.0
-    downscale_delay_s: Annotated[float, Field(ge=0)] = 120.0
-
-    @validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min_replicas > self.max_replicas:
-            raise refuse("order", "min_replicas", f"is over max_replicas ({self.max_replicas})")
-        return self
-
-
-class ResourcesConfig(StrictModel):
-    """What Ray reserves for one replica; `custom` are Ray's custom resources by name."""
-
-    num_cpus: Annotated[float, Field(ge=0)] = 0.2
-    num_gpus: Annotated[float, Field(ge=0)] = 0.0
-    memory_gb: Annotated[float, Field(gt=0)] | None = None
-    custom: dict[str, Annotated[float, Field(gt=0)]] = {}
-
-
-class DeploymentConfig(StrictModel):
-    """Scaling, resources and queue bounds of one deployment."""
-
-    autoscaling: AutoscalingConfig = AutoscalingConfig()
-    resources: ResourcesConfig = ResourcesConfig()
-    max_ongoing_requests: _Positive = 64
-    max_queued_requests: Annotated[int, Field(ge=-1)] = 256
+    shared_step_tokens: _Positive = 64
 
 
 class RemoteConfig(StrictModel):
@@ -106,15 +72,21 @@ class RemoteConfig(StrictModel):
     connect_timeout_s: _Seconds = 5.0
     retries: Annotated[int, Field(ge=0)] = 2
 
-    @validator(mode="after")
-    def _holds_no_secret(self) -> Self:
-        # These messages leave out what was found: it may be the key itself.
-        if self.api_key_env and not re.match(_VARIABLE, self.api_key_env):
-            key, what = "api_key_env", "the name of an environment variable, not the key itself"
-            raise refuse("secret", key, f"must be {what}")
-        if urlsplit(self.base_url).username is not None:
-            raise refuse("secret", "base_url", "must hold no user or password: use `api_key_env`")
-        return self
+    # These messages leave out what was found: it may be the key itself.
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str | None) -> str | None:
+        if name and not re.match(_VARIABLE, name):
+            what = "must be the name of an environment variable, not the key itself"
+            raise refuse("secret", "", what)
+        return name
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_secret(cls, address: str) -> str:
+        if urlsplit(address).username is not None:
+            raise refuse("secret", "", "must hold no user or password: use `api_key_env`")
+        return address
 
 
 class ExpertConfig(StrictModel):
@@ -131,13 +103,14 @@ class ExpertConfig(StrictModel):
     collections: list[_Name] = []
     deployment: DeploymentConfig = DeploymentConfig()
 
-    @validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.model is None) == (self.remote is None):
-            raise refuse("one_kind", "model", "or `remote` must be given, and only one of them")
-        if self.adapter is not None and self.model is None:
-            raise refuse("adapter", "adapter", "needs `model`: a remote expert has no adapter")
-        return self
+    @classmethod
+    def conflicts(cls, data: Mapping[str, object]) -> Iterator[PydanticCustomError]:
+        """An expert is either local or remote, and only a local one has an adapter."""
+        local, remote = data.get("model") is not None, data.get("remote") is not None
+        if local == remote:
+            yield refuse("one_kind", "model", "or `remote` must be given, and only one of them")
+        if data.get("adapter") is not None and remote and not local:
+            yield refuse("adapter", "adapter", "needs `model`: a remote expert has no adapter")
 
 
 class RouterConfig(StrictModel):
@@ -239,28 +212,14 @@ class Config(StrictModel):
     telemetry: TelemetryConfig = TelemetryConfig()
     server: ServerConfig = ServerConfig()
 
-    @validator(mode="after")
-    def _consistent(self) -> Self:
-        for name, expert in self.experts.items():
-            if expert.model is not None and expert.model not in self.models:
-                known = ", ".join(self.models)
-                raise refuse(
-                    "unknown_model",
-                    f"experts.{name}.model",
-                    f"is {expert.model!r}, which is none of `models`: {known}",
-                )
-        chosen = self.experts.get(self.generalist)
-        if chosen is None or chosen.adapter is not None:
-            able = [name for name, expert in self.experts.items() if expert.adapter is None]
-            raise refuse(
-                "generalist",
-                "generalist",
-                f"is {self.generalist!r}; it must name an expert without adapter: "
-                f"{', '.join(able) or 'there is none, add one'}",
-            )
-        if "auto" in self.experts:
-            raise refuse("reserved", "experts.auto", "is a reserved name: it asks for routing")
-        return self
+    @classmethod
+    def conflicts(cls, data: Mapping[str, object]) -> Iterator[PydanticCustomError]:
+        """What sections say against each other."""
+        return consistency.conflicts(data)
+
+    def deployment(self, names: Sequence[str]) -> DeploymentConfig:
+        """Scaling and resources of the deployment that these experts share."""
+        return shared(self.experts[name].deployment for name in names)
 
     @classmethod
     def load(cls, path: Path | None = None) -> Config:

@@ -27,9 +27,14 @@ async def within(task: Task, work: Awaitable[_Result]) -> _Result:
     except TimeoutError as error:
         if not limit.expired():
             raise
-        raise DeadlineExceeded(
-            "`routing.deadline_ms` passed before the answer was whole.", param="routing.deadline_ms"
-        ) from error
+        raise too_late() from error
+
+
+def too_late() -> DeadlineExceeded:
+    """The error that says so."""
+    return DeadlineExceeded(
+        "`routing.deadline_ms` passed before the answer was whole.", param="routing.deadline_ms"
+    )
 
 
 async def bounded(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from opentelemetry.trace import Span
 from pydantic import BaseModel
 
 from orchestrator.admission import Admission
@@ -23,12 +24,12 @@ from orchestrator.errors import CollegiumError, InternalError, InvalidRequest, N
 from orchestrator.identity import EVERYONE, Principal
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Delta, Finish, Pipeline
-from orchestrator.ports import RetrieverPort
 from orchestrator.presence import while_present
 from orchestrator.refusal import install
 from orchestrator.request import ChatRequest, EmbeddingsRequest
+from orchestrator.tally import Tally, leave_to_admission
 from orchestrator.task import AUTO, Task, accept, model_names
-from orchestrator.telemetry import Carrier, Telemetry, carrier, failing, incoming
+from orchestrator.telemetry import Attribute, Carrier, Telemetry, carrier, failing, incoming
 from orchestrator.wire import (
     ChatCompletion,
     Embedding,
@@ -51,11 +52,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 class Gateway:
     """The endpoints over a pipeline; `app()` is the ASGI application."""
 
-    def __init__(
-        self, config: Config, pipeline: Pipeline, retriever: RetrieverPort, telemetry: Telemetry
-    ) -> None:
-        self._config, self._pipeline, self._retriever = config, pipeline, retriever
-        self._telemetry = telemetry
+    def __init__(self, config: Config, pipeline: Pipeline, telemetry: Telemetry) -> None:
+        self._config, self._pipeline, self._telemetry = config, pipeline, telemetry
         self._metrics = Metrics()
         self._admission = Admission(config.limits.max_open_requests, self._metrics)
 
@@ -83,11 +81,12 @@ class Gateway:
         app.add_api_route("/metrics", self.metrics, response_model=None)
         install(app)
         app.add_middleware(Doorway, limit=self._config.limits.max_body_bytes)
+        app.add_middleware(Tally, metrics=self._metrics, routes=app.routes)
         return app
 
     async def chat(self, body: ChatRequest, http: Request) -> Response:
         """Answer a conversation. `model`: `auto`, an expert's name, or several joined by `+`."""
-        task = accept(body, self._principal(http), self._config)
+        task = self._accepted(body, http)
         trace = incoming(http.headers)
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -105,34 +104,38 @@ class Gateway:
 
     async def route(self, body: ChatRequest, http: Request) -> RoutingReport:
         """The routing decision for a conversation, without an answer."""
-        task = accept(body, self._principal(http), self._config)
-        async with self._request("/v1/route", task, incoming(http.headers)) as trace:
-            return await self._pipeline.route(task, trace)
+        task = self._accepted(body, http)
+        async with self._request("/v1/route", incoming(http.headers), **_asked(task)) as span:
+            return await self._pipeline.route(task, carrier(span))
 
-    async def embeddings(self, body: EmbeddingsRequest) -> EmbeddingsResponse:
-        """Sentence vectors of unit length."""
-        name = self._config.encoder.source
-        if body.model not in (AUTO, name):
-            raise NotFound(
-                f"`model` is {body.model!r}; embeddings come from {name!r}.", param="model"
-            )
-        most = self._config.limits.max_embedding_inputs
-        if len(body.texts) > most:
-            raise InvalidRequest(
-                f"`input` has {len(body.texts)} texts, at most {most} are allowed.", param="input"
-            )
-        with self._admission.enter("/v1/embeddings"):
-            vectors = await self._retriever.embed(body.texts)
-        if body.dimensions not in (None, vectors.shape[1]):
-            raise InvalidRequest(
-                f"`dimensions` is {body.dimensions}; {name!r} gives {vectors.shape[1]}.",
-                param="dimensions",
-            )
+    async def embeddings(self, body: EmbeddingsRequest, http: Request) -> EmbeddingsResponse:
+        """Sentence vectors of unit length; `usage` counts the tokens that the encoder read."""
+        name = self._encoder(body)
+        leave_to_admission(http.scope)
+        asked: dict[str, Attribute] = {
+            "gen_ai__operation__name": "embeddings",
+            "gen_ai__request__model": body.model,
+            "gen_ai__request__encoding_formats": [body.encoding_format or "float"],
+            "collegium__tenant": self._principal(http).tenant,
+        }
+        async with self._request("/v1/embeddings", incoming(http.headers), **asked) as span:
+            found = await self._pipeline.embeddings(body.texts, carrier(span))
+            dimensions = found.vectors.shape[1]
+            span.set_attribute("gen_ai.usage.input_tokens", found.tokens)
+            span.set_attribute("gen_ai.embeddings.dimension.count", dimensions)
+            if body.dimensions not in (None, dimensions):
+                raise InvalidRequest(
+                    f"`dimensions` is {body.dimensions}; {name!r} gives {dimensions}.",
+                    param="dimensions",
+                )
         packed = body.encoding_format == "base64"
-        data = [Embedding(index=i, embedding=_packed(v, packed)) for i, v in enumerate(vectors)]
-        words = sum(len(text.split()) for text in body.texts)
         return EmbeddingsResponse(
-            data=data, model=name, usage=Usage(prompt_tokens=words, total_tokens=words)
+            data=[
+                Embedding(index=i, embedding=_packed(v, packed))
+                for i, v in enumerate(found.vectors)
+            ],
+            model=name,
+            usage=Usage(prompt_tokens=found.tokens, total_tokens=found.tokens),
         )
 
     async def models(self, http: Request) -> ModelList:
@@ -160,6 +163,24 @@ class Gateway:
         """Prometheus text of this gateway replica."""
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
 
+    def _accepted(self, body: ChatRequest, http: Request) -> Task:
+        task = accept(body, self._principal(http), self._config)
+        leave_to_admission(http.scope)
+        return task
+
+    def _encoder(self, body: EmbeddingsRequest) -> str:
+        """The encoder's name, if it can serve the request."""
+        name, most = self._config.encoder.source, self._config.limits.max_embedding_inputs
+        if body.model not in (AUTO, name):
+            raise NotFound(
+                f"`model` is {body.model!r}; embeddings come from {name!r}.", param="model"
+            )
+        if len(body.texts) > most:
+            raise InvalidRequest(
+                f"`input` has {len(body.texts)} texts, at most {most} are allowed.", param="input"
+            )
+        return name
+
     def _principal(self, _http: Request) -> Principal:
         return EVERYONE
 
@@ -183,9 +204,9 @@ class Gateway:
 
     async def _events(self, task: Task, trace: Carrier) -> AsyncGenerator[Delta | Finish, None]:
         """The pipeline's events under a root span, counted."""
-        async with self._request("/v1/chat/completions", task, trace) as inner:
-            begun = False
-            async with aclosing(bounded(task, self._pipeline.answer(task, inner))) as events:
+        async with self._request("/v1/chat/completions", trace, **_asked(task)) as span:
+            begun, answer = False, self._pipeline.answer(task, carrier(span))
+            async with aclosing(bounded(task, answer)) as events:
                 async for event in events:
                     if isinstance(event, Finish):
                         self._admission.count(event.routing, event.usage, len(event.citations))
@@ -195,18 +216,13 @@ class Gateway:
                     yield event
 
     @asynccontextmanager
-    async def _request(self, path: str, task: Task, trace: Carrier) -> AsyncIterator[Carrier]:
-        span = self._telemetry.start(
-            f"POST {path}",
-            trace,
-            gen_ai__operation__name="chat",
-            gen_ai__request__model=task.model,
-            collegium__tenant=task.principal.tenant,
-            collegium__request_id=task.id,
-        )
+    async def _request(
+        self, path: str, trace: Carrier, **attributes: Attribute
+    ) -> AsyncIterator[Span]:
+        span = self._telemetry.start(f"POST {path}", trace, **attributes)
         try:
             with failing(span), self._admission.enter(path):
-                yield carrier(span)
+                yield span
         finally:
             span.end()
 
@@ -232,6 +248,15 @@ class Gateway:
             logger.exception("a stream failed")
             yield _sse(to_body(InternalError("The service failed while it was answering.")))
         yield _DONE
+
+
+def _asked(task: Task) -> dict[str, Attribute]:
+    return {
+        "gen_ai__operation__name": "chat",
+        "gen_ai__request__model": task.model,
+        "collegium__tenant": task.principal.tenant,
+        "collegium__request_id": task.id,
+    }
 
 
 def _chunks(completion: Completion, event: Delta | Finish, usage: bool) -> list[bytes]:

@@ -15,6 +15,7 @@ from experts.generation import (
     ExpertError,
     FinishReason,
     Generation,
+    Late,
     PromptTooLong,
     TokenLogprob,
     Usage,
@@ -22,7 +23,7 @@ from experts.generation import (
 from orchestrator.citing import Marker
 from orchestrator.combination import Combiner, Outcome, Team
 from orchestrator.config import Config
-from orchestrator.deadline import within
+from orchestrator.deadline import too_late, within
 from orchestrator.errors import (
     ContextTooLong,
     ExpertUnavailable,
@@ -39,6 +40,7 @@ from orchestrator.task import Task
 from orchestrator.telemetry import Carrier, Telemetry, carrier, failing
 from orchestrator.wire import RoutingReport
 from retrieval.attribution import Citation
+from retrieval.embeddings import Embeddings
 from retrieval.errors import InvalidName, MissingCollection
 from retrieval.passage import Passage
 from router.decision import Decision
@@ -126,6 +128,15 @@ class Pipeline:
         outcome = Outcome(team.mode, spoke=team.experts)
         found = report(task, decision, team, outcome, (), timings.marks)
         return found.model_copy(update={"grounding": None})
+
+    async def embeddings(self, texts: Sequence[str], trace: Carrier) -> Embeddings:
+        """Sentence vectors, with the number of tokens that they were made of.
+
+        Raises:
+            CollegiumError: of the kind that the caller should see.
+        """
+        with _for_caller():
+            return await self._retriever.embeddings(texts, trace)
 
     async def faults(self) -> list[str]:
         """What cannot answer now: empty when router, retriever and generalist do."""
@@ -222,6 +233,8 @@ class Pipeline:
             experts=team.experts,
             sampling=task.sampling,
             posterior=task.weighting is Weighting.POSTERIOR,
+            deadline_s=None if task.deadline is None else task.deadline - time.monotonic(),
+            principal=task.principal.tenant,
         )
 
     async def _combine(
@@ -264,6 +277,8 @@ def _for_caller() -> Iterator[None]:
         raise ContextTooLong(f"`messages`: {error}.", param="messages") from error
     except Busy as error:
         raise Overloaded(str(error), retry_after=2.0) from error
+    except Late as error:
+        raise too_late() from error
     except ExpertError as error:
         raise ExpertUnavailable(str(error), retry_after=2.0) from error
 

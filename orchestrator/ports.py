@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from experts.generation import Chunk, Generation, Health, Score, Scoring
     from orchestrator.telemetry import Carrier
+    from retrieval.embeddings import Embeddings
     from retrieval.passage import Passage
     from router.decision import Decision
     from router.overrides import Overrides
@@ -42,6 +43,10 @@ class RetrieverPort(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Coroutine[Any, Any, npt.NDArray[np.float32]]:
         """Unit vectors [n, d]."""
+        ...
+
+    async def embeddings(self, texts: Sequence[str], trace: Carrier) -> Embeddings:
+        """Unit vectors of a request of its own, with the number of tokens."""
         ...
 
 

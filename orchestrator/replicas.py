@@ -25,6 +25,7 @@ from experts.store import ModelStore, default_home
 from orchestrator.config import Config
 from orchestrator.report import tokens
 from orchestrator.telemetry import Carrier, Telemetry, failing
+from retrieval.embeddings import Embeddings
 from retrieval.encoder import Encoder
 from retrieval.index import Index
 from retrieval.passage import Passage
@@ -119,6 +120,14 @@ class RetrieverReplica:
         encode = partial(self._encoder.encode, list(texts))
         return await asyncio.get_running_loop().run_in_executor(self._threads, encode)
 
+    async def embeddings(self, texts: Sequence[str], trace: Carrier) -> Embeddings:
+        """Unit vectors [n, d] of a request of its own, with the number of tokens."""
+        with self._telemetry.span("collegium.retriever.embed", trace) as span:
+            embed = partial(self._encoder.embed, list(texts))
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, embed)
+            span.set_attribute("gen_ai.usage.input_tokens", found.tokens)
+        return found
+
 
 class ExpertReplica:
     """One or more experts, local or remote, behind one face."""
@@ -206,5 +215,6 @@ def local_spec(config: Config, model: str) -> LocalSpec:
         max_waiting=settings.max_waiting,
         max_tokens_in_cache=settings.cache_tokens,
         step_tokens=settings.step_tokens,
+        shared_step_tokens=settings.shared_step_tokens,
     )
     return replace(spec, limits=limits)

@@ -7,8 +7,11 @@ sentence themselves.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Problem = Mapping[str, Any]
 
@@ -26,13 +29,32 @@ def _steps(problem: Problem) -> Iterator[str]:
     location = list(problem["loc"])
     if location[:1] == ["body"]:
         location = location[1:]
-    if "key" in problem.get("ctx", {}):
+    if problem.get("ctx", {}).get("key"):
         location.append(problem["ctx"]["key"])
     for step in location:
         if isinstance(step, int):
             yield f"[{step}]"
         elif not step.startswith("<"):
             yield f".{step}"
+
+
+def merged(
+    title: str,
+    body: object,
+    found: Iterable[PydanticCustomError],
+    others: ValidationError | None = None,
+) -> ValidationError:
+    """One error of all these faults of `body`; raised in a validator, they get its place in front.
+
+    `found` come first. Pydantic itself stops at the first error that a validator raises.
+    """
+    lines: list[InitErrorDetails] = [{"type": fault, "input": body} for fault in found]
+    for problem in others.errors(include_url=False) if others else ():
+        # Errors of pydantic's own kinds become custom ones: not each can be made a second time.
+        context = {**problem.get("ctx", {}), "message": problem["msg"]}
+        kind = PydanticCustomError(problem["type"], "{message}", context)
+        lines.append({"type": kind, "loc": problem["loc"], "input": problem["input"]})
+    return ValidationError.from_exception_data(title, lines)
 
 
 def sentence(problem: Problem) -> str:

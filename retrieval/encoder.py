@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from tokenizers import Encoding, Tokenizer
 
+from retrieval.embeddings import Embeddings
 from retrieval.errors import InvalidEncoder
 
 MAX_TOKENS = 256
@@ -56,12 +57,16 @@ class Encoder:
         Texts are batched by length and the order of the input is kept. Only the first
         `MAX_TOKENS` tokens of a text count.
         """
+        return self.embed(texts).vectors
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """The vectors as `encode` returns them, with the number of tokens."""
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         tokens = self._tokenizer.encode_batch([_valid_unicode(text) for text in texts])
         with self._lock, _limited_threads(self._threads), torch.inference_mode():
             for rows in _batches([len(encoding.ids) for encoding in tokens]):
                 vectors[rows] = self._forward([tokens[row] for row in rows])
-        return vectors
+        return Embeddings(vectors, sum(len(encoding.ids) for encoding in tokens))
 
     def _forward(self, tokens: list[Encoding]) -> npt.NDArray[np.float32]:
         width = max(len(encoding.ids) for encoding in tokens)

@@ -152,7 +152,7 @@ class Service:
         return Pipeline(self.config, self.router, self.retriever, combiner, self.telemetry)
 
     def app(self, **ports: ExpertPort) -> ASGIApp:
-        return Gateway(self.config, self.pipeline(**ports), self.retriever, self.telemetry).app()
+        return Gateway(self.config, self.pipeline(**ports), self.telemetry).app()
 
     def task(self, prompt: str, principal: Principal = EVERYONE, **body: Any) -> Task:  # noqa: ANN401
         """An accepted task of one user message."""

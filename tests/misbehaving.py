@@ -77,7 +77,8 @@ class Service:
         """Be as new, for the next test."""
         self.bodies.clear()
         self.headers.clear()
-        self.gone.clear()
+        # A new one, because requests of the last test may still be on their way out.
+        self.gone = threading.Event()
 
     def app(self) -> Starlette:
         return Starlette(
@@ -96,6 +97,7 @@ class Service:
         return body
 
     async def chat(self, request: Request) -> Response:
+        gone = self.gone
         asked = ChatRequest.model_validate(await self.noted(request))
         if asked.model in REFUSALS and len(self.bodies) <= REFUSALS[asked.model].times:
             return REFUSALS[asked.model].response()
@@ -104,13 +106,13 @@ class Service:
         if asked.model == "babble":
             return JSONResponse({"hello": "world"})
         if asked.stream:
-            return StreamingResponse(self.events(asked.model), media_type="text/event-stream")
+            return StreamingResponse(self.events(asked.model, gone), media_type="text/event-stream")
         message = ResponseMessage(content="".join(WORDS), annotations=[NOTE])
         choice = Choice(message=message, finish_reason="stop")
         whole = ChatCompletion(**FRAME, choices=[choice], usage=USAGE, x_routing=REPORT)
         return Response(whole.model_dump_json(), media_type="application/json")
 
-    async def events(self, model: str) -> AsyncIterator[str]:
+    async def events(self, model: str, gone: threading.Event) -> AsyncIterator[str]:
         try:
             yield event(ChunkChoice(delta=Delta(role="assistant")))
             for word in WORDS:
@@ -126,7 +128,7 @@ class Service:
             yield event(usage=USAGE)
             yield "data: [DONE]\n\n"
         finally:
-            self.gone.set()
+            gone.set()
 
     async def route(self, request: Request) -> Response:
         ChatRequest.model_validate(await self.noted(request))

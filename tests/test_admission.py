@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
+import time
+from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
 from in_process import REVERSED, Endless, Service, serving
+
+from experts.echo import EchoExpert
+from experts.generation import Chunk, Generation
 
 pytest_plugins = ["service_fixtures"]
 pytestmark = pytest.mark.models
@@ -42,6 +49,78 @@ def test_metrics_change_by_what_was_asked(service: Service) -> None:
     assert grown("tokens_total", "completion") == 2 * len(HELLO[0]["content"].split())
     assert grown("request_seconds_count", CHAT) == grown("first_token_seconds_count") == 2
     assert count(after, "open_requests") == 0
+
+
+def test_requests_refused_at_the_door_are_counted_once(service: Service) -> None:
+    with httpx.Client(base_url=service.url, timeout=30) as http:
+        before = http.get("/metrics").text
+        http.post(CHAT, json={"messages": HELLO, "max_tokens": -1})
+        http.post(CHAT, json={"messages": HELLO, "model": "nobody"})
+        http.post(CHAT, content=b"{}", headers={"content-type": "text/plain"})
+        http.post(CHAT, content=b"x" * 2_000_000, headers={"content-type": "application/json"})
+        http.get(CHAT)
+        http.post("/v1/route", json={"messages": []})
+        http.post("/v1/embeddings", json={"input": "x", "model": "gpt"})
+        http.post("/v1/embeddings", json={"input": "x", "dimensions": 7})
+        http.get("/v1/models")
+        http.get("/v1/models/legal")
+        for name in ("nobody", "no/body", "%2e%2e"):
+            http.get(f"/v1/models/{name}")
+        http.get("/v1/a")
+        http.get("/v1/b?c=d")
+        http.get("/v2/chat")
+        after = http.get("/metrics").text
+    grown = {key: n - requests(before).get(key, 0) for key, n in requests(after).items()}
+    assert {key: n for key, n in grown.items() if n} == {
+        (CHAT, "400"): 1,
+        (CHAT, "404"): 1,
+        (CHAT, "405"): 1,
+        (CHAT, "413"): 1,
+        (CHAT, "415"): 1,
+        ("/v1/route", "400"): 1,
+        ("/v1/embeddings", "404"): 1,
+        ("/v1/embeddings", "400"): 1,
+        ("/v1/models", "200"): 1,
+        ("/v1/models/{name}", "200"): 1,
+        ("/v1/models/{name}", "404"): 2,
+        ("other", "404"): 3,
+    }
+
+
+def requests(text: str) -> dict[tuple[str, str], float]:
+    """The counter of requests by path and status."""
+    pattern = r'^collegium_requests_total\{path="([^"]*)",status="([^"]*)"\} (\S+)$'
+    found = re.findall(pattern, text, re.MULTILINE)
+    return {(path, status): float(number) for path, status, number in found}
+
+
+def test_a_request_that_breaks_off_in_its_body_is_counted_as_gone(service: Service) -> None:
+    before = requests(httpx.get(f"{service.url}/metrics").text)
+    host, port = service.url.removeprefix("http://").split(":")
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+        "content-length: 100\r\n\r\n{"
+    )
+    with socket.create_connection((host, int(port))) as raw:
+        raw.sendall(head.encode())
+    deadline = time.monotonic() + 5
+    grown = 0.0
+    while not grown and time.monotonic() < deadline:
+        after = requests(httpx.get(f"{service.url}/metrics").text)
+        grown = after.get((CHAT, "499"), 0) - before.get((CHAT, "499"), 0)
+    assert grown == 1
+
+
+def test_a_fault_of_the_service_is_counted(service: Service) -> None:
+    class Faulty(EchoExpert):
+        async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
+            raise ZeroDivisionError(request.id)
+            yield Chunk("")
+
+    with serving(service.app(code=Faulty("code"))) as url:
+        body = {"messages": HELLO, "model": "code"}
+        assert httpx.post(f"{url}{CHAT}", json=body).status_code == 500
+        assert requests(httpx.get(f"{url}/metrics").text) == {(CHAT, "500"): 1}
 
 
 def test_more_open_requests_than_allowed_are_told_to_come_back(service: Service) -> None:

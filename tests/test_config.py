@@ -107,7 +107,7 @@ def test_a_misspelt_key_is_named_with_the_nearest_match(found: object, expected:
         (body(models=[]), "`models` must be a"),
         (with_expert(model="base", collections=["No Space"]), "`experts.more.collections[0]` must"),
         (
-            body(experts={"Bad Name": {"model": "base"}}),
+            body(experts={"Bad Name": {"model": "base"}, "general": {"model": "base"}}),
             "`experts.Bad Name` must match pattern",
         ),
     ],
@@ -118,7 +118,8 @@ def test_a_wrong_value_is_named_with_what_is_allowed(found: object, expected: st
 
 def test_an_expert_over_an_unknown_model_is_named_with_the_models_there_are() -> None:
     assert fault(with_expert(model="bass")) == (
-        "`experts.more.model` is 'bass', which is none of `models`: base."
+        "`experts.more.model` is 'bass', which is none of `models`: name one of base, or add it "
+        "there."
     )
 
 
@@ -135,10 +136,12 @@ def test_a_reserved_name_is_refused() -> None:
     assert fault(found).startswith("`experts.auto` is a reserved name")
 
 
-def test_more_replicas_at_least_than_at_most_are_refused() -> None:
-    scaling = {"autoscaling": {"min_replicas": 3, "max_replicas": 2}}
+@pytest.mark.parametrize(("most", "found"), [({"max_replicas": 2}, 2), ({}, 1)])
+def test_more_replicas_at_least_than_at_most_are_refused(most: dict[str, int], found: int) -> None:
+    scaling = {"autoscaling": {"min_replicas": 3, **most}}
     assert fault(with_expert(model="base", deployment=scaling)) == (
-        "`experts.more.deployment.autoscaling.min_replicas` is over max_replicas (2)."
+        f"`experts.more.deployment.autoscaling.max_replicas` is {found}, below `min_replicas`, 3: "
+        "raise the one or lower the other."
     )
 
 
@@ -167,6 +170,98 @@ def test_several_faults_are_listed_at_once() -> None:
         "retrieval.topk",
         "server.port",
     ]
+
+
+def test_all_faults_of_one_section_are_listed_at_once() -> None:
+    assert faults(body(router={"topk": 3, "top_p": 7, "wieghts": "x", "threads": 0})) == [
+        "`router.topk` is not a known key; did you mean `top_k`? Allowed: deployment, "
+        "min_confidence, min_weight, threads, top_k, top_p, weights.",
+        "`router.wieghts` is not a known key; did you mean `weights`? Allowed: deployment, "
+        "min_confidence, min_weight, threads, top_k, top_p, weights.",
+        "`router.top_p` must be less than or equal to 1, but 7 was found.",
+        "`router.threads` must be greater than or equal to 1, but 0 was found.",
+    ]
+
+
+def test_faults_between_keys_are_listed_with_faults_of_keys() -> None:
+    found = body(
+        generalist="nobody",
+        sevrer={},
+        retrieval={"deployment": {"autoscaling": {"min_replicas": 4, "up": 1}}},
+    )
+    found["experts"] |= {
+        "lost": {"model": "bass", "adaptor": "x"},
+        "both": {"model": "base", "remote": {"base_url": "ftp://host"}, "collections": "x"},
+        "far": {"remote": {"base_url": "https://a:b@host", "model": "m", "api_key_env": "sk-1"}},
+        "auto": {"model": "base", "deployment": {"max_ongoing_requests": 0}},
+    }
+    assert sorted(line.split("`")[1] for line in faults(found)) == [
+        "experts.auto",
+        "experts.auto.deployment.max_ongoing_requests",
+        "experts.both.collections",
+        "experts.both.model",
+        "experts.both.remote.base_url",
+        "experts.both.remote.model",
+        "experts.far.remote.api_key_env",
+        "experts.far.remote.base_url",
+        "experts.lost.adaptor",
+        "experts.lost.model",
+        "generalist",
+        "retrieval.deployment.autoscaling.max_replicas",
+        "retrieval.deployment.autoscaling.up",
+        "sevrer",
+    ]
+
+
+def deployments(**settings: dict[str, Any] | None) -> dict[str, Any]:
+    found = body()
+    found["models"]["other"] = {"source": "x"}
+    for name, deployment in settings.items():
+        expert = found["experts"].setdefault(name, {"model": "base"})
+        if deployment is not None:
+            expert["deployment"] = deployment
+    return found
+
+
+def test_experts_of_one_deployment_must_not_ask_for_different_ones() -> None:
+    found = deployments(
+        general={"resources": {"num_cpus": 2}, "autoscaling": {"max_replicas": 3}},
+        legal={"resources": {"num_cpus": 4}, "autoscaling": {"max_replicas": 3}},
+        more={"resources": {"custom": {"gpu_class": 1}}},
+    )
+    assert faults(found) == [
+        "`experts.legal.deployment` differs from `experts.general.deployment` in "
+        "`resources.num_cpus`, but placed together the experts of model 'base' share one "
+        "deployment: give them equal settings, set them at one expert only, or set "
+        "`placement: apart`.",
+        "`experts.more.deployment` differs from `experts.general.deployment` in "
+        "`autoscaling.max_replicas`, `resources.num_cpus`, `resources.custom.gpu_class`, but "
+        "placed together the experts of model 'base' share one deployment: give them equal "
+        "settings, set them at one expert only, or set `placement: apart`.",
+    ]
+    assert Config.check(found | {"placement": "apart"}).placement is Placement.APART
+
+
+def test_experts_that_share_no_deployment_may_differ() -> None:
+    found = deployments(
+        general={"resources": {"num_cpus": 2}}, more={"resources": {"num_cpus": 4}}, far=None
+    )
+    found["experts"]["more"]["model"] = "other"
+    found["experts"]["far"] = {
+        "remote": {"base_url": "http://localhost:1/v1", "model": "m"},
+        "deployment": {"resources": {"num_cpus": 8}},
+    }
+    config = Config.check(found)
+    cpus = {name: config.deployment([name]).resources.num_cpus for name in ("more", "far")}
+    assert cpus == {"more": 4, "far": 8}
+
+
+@pytest.mark.parametrize("others", [None, {}, {"resources": {}}, {"resources": {"num_gpus": 1}}])
+def test_what_one_expert_sets_counts_for_all_of_its_deployment(others: dict[str, Any]) -> None:
+    found = deployments(general=None, legal={"resources": {"num_gpus": 1}}, more=others)
+    config = Config.check(found)
+    assert config.deployment(["general", "legal", "more"]).resources.num_gpus == 1
+    assert Config.check(config.model_dump()) == config
 
 
 def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:

@@ -26,8 +26,7 @@ from experts.adapters import (
     embedded_adapters,
     load_adapter,
 )
-from experts.gated import AdapterBank
-from experts.local import LocalExperts, LocalSpec
+from experts.local import LocalExperts, LocalSpec, linear_layers
 
 Linears = dict[str, tuple[int, int]]
 Tensors = dict[str, torch.Tensor]
@@ -36,7 +35,7 @@ QUERY = "base_model.model.model.layers.0.self_attn.q_proj"
 
 @pytest.fixture(scope="module")
 def linears(tiny_dir: Path) -> Linears:
-    return AdapterBank(AutoModelForCausalLM.from_pretrained(tiny_dir)).linears
+    return linear_layers(tiny_dir)
 
 
 @pytest.fixture(scope="module")
@@ -292,11 +291,7 @@ def test_the_embedded_adapters_are_those_of_the_default() -> None:
 @pytest.mark.models
 @pytest.mark.parametrize("name", embedded_adapters())
 def test_an_embedded_adapter_fits_the_embedded_base(name: str, base_dir: Path) -> None:
-    from transformers import AutoConfig
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base_dir))
-    linears = AdapterBank(model).linears
+    linears = linear_layers(base_dir)
     adapter = load_adapter(name, EMBEDDED / name, linears, "smollm2-135m-instruct")
     assert adapter.weights.keys() == linears.keys()
     assert {pair.rank for pair in adapter.weights.values()} == {8}

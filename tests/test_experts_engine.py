@@ -13,7 +13,6 @@ from peft import PeftModel
 from tiny_adapters import write_adapters
 from transformers import AutoModelForCausalLM
 
-from experts.engine import EngineLimits
 from experts.generation import (
     Busy,
     Chunk,
@@ -25,6 +24,7 @@ from experts.generation import (
     Sampling,
     Scoring,
 )
+from experts.limits import EngineLimits
 from experts.local import LocalExperts, LocalSpec
 
 pytestmark = pytest.mark.models
@@ -281,7 +281,7 @@ async def test_an_unknown_expert_is_refused_by_name(tiny: LocalExperts) -> None:
 
 async def test_a_full_waiting_line_refuses(tiny: LocalExperts) -> None:
     asked = [
-        request("Hi", [("red", 0.5), ("blue", 0.5)], LocalMode.MIXTURE, str(n), max_tokens=60)
+        request("Hi", [("red", 0.6), ("blue", 0.4)], LocalMode.MIXTURE, str(n), max_tokens=60)
         for n in range(60)
     ]
     found = await asyncio.gather(*(collect(tiny, one) for one in asked), return_exceptions=True)

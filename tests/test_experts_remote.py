@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 import pytest
 from in_process import Service, serving
@@ -35,7 +36,11 @@ def expert(url: str, model: str, retries: int = 0, seconds: float = 10.0) -> Rem
 
 
 async def gathered(upstream: RemoteExpert, asked: Generation) -> list[Chunk]:
-    return [chunk async for chunk in upstream.generate(asked)]
+    return await gathered_from(upstream.generate(asked))
+
+
+async def gathered_from(stream: AsyncGenerator[Chunk, None]) -> list[Chunk]:
+    return [chunk async for chunk in stream]
 
 
 @pytest.mark.models
@@ -114,9 +119,10 @@ async def test_a_faulty_upstream_is_given_up_after_the_retries(
 
 
 async def test_an_upstream_that_hangs_is_given_up_in_time(misbehaving_url: str) -> None:
+    upstream = expert(misbehaving_url, "slow", seconds=0.3)
     started = time.monotonic()
     with pytest.raises(ExpertError, match="^far: .*timed out"):
-        await gathered(expert(misbehaving_url, "slow", seconds=0.3), request())
+        await gathered(upstream, request())
     assert time.monotonic() - started < 1.5
 
 
@@ -148,6 +154,43 @@ async def test_closing_the_stream_closes_the_upstreams_connection(
     await stream.aclose()
     assert await asyncio.to_thread(misbehaving.gone.wait, 5)
     assert (await upstream.health()).running == 0
+
+
+@pytest.fixture
+def begun() -> Iterator[list[AsyncGenerator[object, object]]]:
+    """Every asynchronous generator that was begun, ours and those of the libraries."""
+    found: list[AsyncGenerator[object, object]] = []
+    hooks = sys.get_asyncgen_hooks()
+    yield found
+    sys.set_asyncgen_hooks(*hooks)
+
+
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+async def test_what_is_left_early_is_closed_by_nobody_else_later(
+    misbehaving_url: str, ending: str, begun: list[AsyncGenerator[object, object]]
+) -> None:
+    loops = sys.get_asyncgen_hooks().firstiter
+
+    def note(generator: AsyncGenerator[object, object]) -> None:
+        begun.append(generator)
+        if loops is not None:
+            loops(generator)
+
+    sys.set_asyncgen_hooks(firstiter=note)
+    stream = expert(misbehaving_url, "endless").generate(request())
+    await anext(stream)
+    if ending == "closed":
+        await stream.aclose()
+    else:
+        reading = asyncio.create_task(gathered_from(stream))
+        await asyncio.sleep(0.05)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        await stream.aclose()
+    assert len(begun) > 5
+    # One that is not over is closed by the event loop, in another task, while others may be too.
+    assert [generator for generator in begun if generator.ag_frame is not None] == []
 
 
 @pytest.fixture(scope="module")

@@ -241,6 +241,18 @@ def test_a_folder_that_lacks_a_shard_is_refused_by_name(tmp_path: Path, folder_m
     assert ModelStore(tmp_path).pull(str(folder_model)) == folder_model
 
 
+@pytest.mark.parametrize("body", ["{", "[]", "{}", '{"weight_map": 3}'])
+def test_an_index_of_weights_that_is_none_is_named(
+    tmp_path: Path, folder_model: Path, body: str
+) -> None:
+    (folder_model / "model.safetensors.index.json").write_text(body)
+    (folder_model / "model.safetensors").write_bytes(b"")
+    with pytest.raises(
+        ModelError, match=r"model\.safetensors\.index\.json' is no index of weights"
+    ):
+        ModelStore(tmp_path).pull(str(folder_model))
+
+
 @pytest.mark.parametrize("source", ["nothing", "a/b/c", "./absent", "/absent/folder"])
 def test_an_unknown_source_is_refused_with_what_is_allowed(tmp_path: Path, source: str) -> None:
     with pytest.raises(ModelError, match="embedded model .all-minilm.*folder.*gguf.*Hub id"):

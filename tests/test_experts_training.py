@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from experts.adapters import load_adapter
-from experts.card import adapter_license, write_card
+from experts.adapters import AdapterError, load_adapter
 from experts.examples import (
     Example,
     ExampleError,
@@ -25,7 +25,7 @@ from experts.examples import (
     split_rows,
     tokenise,
 )
-from experts.gated import AdapterBank
+from experts.gated import decoder_linears
 from experts.training import (
     Step,
     TrainingOptions,
@@ -131,11 +131,28 @@ def test_the_adapter_is_a_peft_folder_in_half_precision(
     ]
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny"
-    linears = AdapterBank(fresh(tiny_dir)).linears
+    layers = decoder_linears(fresh(tiny_dir))
+    linears = {path: (layer.in_features, layer.out_features) for path, layer in layers.items()}
     adapter = load_adapter("x", folder, linears, "tiny")
     assert adapter.weights.keys() == linears.keys()
     assert {(pair.rank, pair.scale) for pair in adapter.weights.values()} == {(2, 4.0)}
     assert sorted(p.name for p in folder.parent.iterdir()) == ["adapter"]
+
+
+def test_a_crash_while_an_adapter_is_replaced_leaves_none_of_mixed_parts(
+    tiny_dir: Path, examples: list[Example], tmp_path: Path
+) -> None:
+    folder = tmp_path / "adapter"
+    (folder / "adapter_model.safetensors").mkdir(parents=True)
+    (folder / "adapter_config.json").write_text('{"lora_alpha": 1}')
+    with pytest.raises(IsADirectoryError):
+        trained(tiny_dir, examples, folder)
+    with pytest.raises(AdapterError, match="there is no adapter_config.json"):
+        load_adapter("x", folder, {})
+    (folder / "adapter_model.safetensors").rmdir()
+    again = trained(tiny_dir, examples, folder)
+    assert json.loads((folder / "adapter_config.json").read_text())["lora_alpha"] == 8
+    assert len(tensors(folder)) == 28 and again.steps > 10
 
 
 class Stopped(Exception):
@@ -179,8 +196,13 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
     assert report.loss_before == finished[1].loss_before
 
 
-def test_a_checkpoint_of_other_options_is_not_used(
-    tiny_dir: Path, examples: list[Example], tmp_path: Path
+@pytest.mark.parametrize(
+    ("options", "base"),
+    [(TrainingOptions(rank=2, epochs=1, batch_tokens=240), ""), (OPTIONS, "another base")],
+    ids=["options", "base"],
+)
+def test_a_checkpoint_of_other_options_or_another_base_is_not_used(
+    tiny_dir: Path, examples: list[Example], tmp_path: Path, options: TrainingOptions, base: str
 ) -> None:
     def stop(step: Step) -> None:
         if step.number == 4:
@@ -189,15 +211,15 @@ def test_a_checkpoint_of_other_options_is_not_used(
     folder = tmp_path / "adapter"
     with pytest.raises(Stopped):
         train_adapter(fresh(tiny_dir), examples[:36], [], folder, OPTIONS, stop)
-    other = TrainingOptions(rank=2, epochs=1, batch_tokens=240)
     numbers: list[int] = []
     train_adapter(
         fresh(tiny_dir),
         examples[:36],
         [],
         folder,
-        other,
+        options,
         lambda step: numbers.append(step.number),
+        base,
     )
     assert numbers[0] == 1
 
@@ -241,6 +263,52 @@ def test_a_choice_just_reaches_its_budget(examples: list[Example]) -> None:
     picks = [[e.row.id for e in choose(examples, 60, seed)] for seed in (1, 1, 2)]
     assert picks[0] == picks[1] != picks[2]
     assert choose(examples, 0, seed=1) == []
+
+
+@pytest.fixture(scope="module")
+def labels(tokenizer: Any) -> list[Example]:  # noqa: ANN401
+    """Three bare labels for every long answer."""
+    said = ["Yes", "No", "x" * 39, "Because it is written in the third article of the law."]
+    rows = [Row(str(n), f"Question {n}?", said[n % 4]) for n in range(400)]
+    return [example for row in rows if (example := tokenise(tokenizer, row, 64))]
+
+
+def short_ones(examples: Sequence[Example]) -> int:
+    return sum(len(e.row.response) < 40 for e in examples)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.29, 0.5, 0.75])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_choice_keeps_to_its_share_of_short_responses(
+    labels: list[Example], share: float, seed: int
+) -> None:
+    chosen = choose(labels, 800, seed, short_share=share)
+    spent = sum(e.response_length for e in chosen)
+    assert 800 <= spent < 800 + chosen[-1].response_length
+    assert len({e.row.id for e in chosen}) == len(chosen)
+    assert share * len(chosen) - 2 < short_ones(chosen) <= share * len(chosen)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_share_of_one_chooses_as_if_there_were_none(labels: list[Example], seed: int) -> None:
+    expected: list[Example] = []
+    order = list(labels)
+    random.Random(seed).shuffle(order)
+    while sum(e.response_length for e in expected) < 500:
+        expected.append(order[len(expected)])
+    assert choose(labels, 500, seed, short_share=1.0) == expected == choose(labels, 500, seed)
+    assert short_ones(expected) > 0.5 * len(expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_short_responses_that_came_too_early_are_taken_when_the_budget_needs_them(
+    labels: list[Example], seed: int
+) -> None:
+    chosen = choose(labels, 10**6, seed, short_share=0.6)
+    long_ones = len(labels) - short_ones(labels)
+    assert len(chosen) - short_ones(chosen) == long_ones == 100
+    assert short_ones(chosen) == 150
+    assert short_ones(choose(labels, 10**6, seed, short_share=0.0)) == 0
 
 
 def test_a_split_keeps_equal_prompts_together_and_near_its_share() -> None:
@@ -299,6 +367,13 @@ def test_rows_of_excluded_licences_are_left_out(tmp_path: Path) -> None:
     kept = read_rows([path], exclude_licenses=["debian", "ARTISTIC"])
     assert [row.license for row in kept] == ["MIT", ""]
     assert [row.license for row in read_rows([path])] == licenses
+    named = read_rows([path], exclude_licenses=["unnamed"])
+    assert [row.license for row in named] == licenses[:-1]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"prompt": "p", "response": "r"}\r\n')
+    assert read_rows([tmp_path / "a.jsonl"]) == [Row("a.jsonl:1", "p", "r")]
 
 
 @pytest.mark.parametrize(
@@ -311,6 +386,7 @@ def test_rows_of_excluded_licences_are_left_out(tmp_path: Path) -> None:
         ({"prompt": 5, "response": "r"}, "`prompt` must be a text, not 5"),
         ({"prompt": "p", "response": ["r"]}, r"`response` must be a text, not \[\"r\"\]"),
         ({"prompt": "p", "response": "r", "license": 3}, "`license` must be a text, not 3"),
+        (r'{"prompt": "a \ud83d b", "response": "r"}', "`prompt` holds half of a surrogate pair"),
     ],
 )
 def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: object, reason: str) -> None:
@@ -324,50 +400,3 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes('{"prompt": "é"}'.encode("latin-1"))
     with pytest.raises(ExampleError, match=r"latin.jsonl: not UTF-8"):
         read_rows([tmp_path / "latin.jsonl"])
-
-
-def under(*licenses: str) -> list[Example]:
-    return [
-        Example(Row(str(n), "p", "r", f"source {n}", text), (1, 2), 1)
-        for n, text in enumerate(licenses)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("licenses", "expected"),
-    [
-        (("MIT", "Apache-2.0", ""), "Apache-2.0"),
-        (("MIT", "CC-BY-4.0"), "CC-BY-4.0"),
-        (("CC BY 4.0", "MIT"), "CC-BY-4.0"),
-        (("CC-BY-4.0", "CC-BY-SA-3.0", "MIT"), "CC-BY-SA-4.0"),
-        (("MIT", "cc by-sa 4.0"), "CC-BY-SA-4.0"),
-    ],
-)
-def test_share_alike_wins_over_attribution_over_permissive(
-    licenses: tuple[str, ...], expected: str
-) -> None:
-    assert adapter_license(under(*licenses)) == expected
-
-
-def test_the_card_tells_command_losses_data_and_licence(tmp_path: Path) -> None:
-    report = TrainingReport(3, 120, 9, 60.4, 2.0, 1.5, {"rank": 8, "seed": 5})
-    write_card(
-        tmp_path,
-        name="legal",
-        base="smollm2-135m-instruct",
-        command="collegium train expert --name legal --data rows.jsonl",
-        examples=under("CC-BY-4.0", "CC-BY-SA-4.0", "MIT"),
-        report=report,
-    )
-    card = (tmp_path / "README.md").read_text()
-    for part in (
-        "base_model: smollm2-135m-instruct\nlibrary_name: peft\nlicense: cc-by-sa-4.0\n",
-        "collegium train expert --name legal --data rows.jsonl",
-        "| 1.5000 (-25.0%) |",
-        "| source 1 | CC-BY-SA-4.0 | 1 |",
-        "| seed | 5 |",
-    ):
-        assert part in card
-    notice = (tmp_path / "LICENSE").read_text()
-    assert "https://creativecommons.org/licenses/by-sa/4.0/legalcode" in notice
-    assert "- source 0 (CC-BY-4.0)\n- source 1 (CC-BY-SA-4.0)\n- source 2 (MIT)\n" in notice

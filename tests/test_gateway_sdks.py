@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import openai
 import pytest
 from in_process import REVERSED, Service
+from transformers import AutoTokenizer
 
 from orchestrator import AsyncClient, Client
 from orchestrator.errors import CollegiumError, ExpertUnavailable, InvalidRequest, NotFound
@@ -122,6 +124,19 @@ def test_embeddings_are_the_same_as_floats_and_as_the_default_encoding(
     assert [row.index for row in floats.data] == [0, 1, 2]
     alone = official.embeddings.create(model="auto", input=texts[1], encoding_format="float")
     np.testing.assert_allclose(alone.data[0].embedding, found[1], atol=1e-5)
+
+
+def test_embeddings_count_the_tokens_that_the_encoder_reads(
+    official: openai.OpenAI, encoder_dir: Path
+) -> None:
+    texts = ["Internationalization, tokenized!", "naïve 北京", "word " * 5_000]
+    tokenizer = AutoTokenizer.from_pretrained(encoder_dir)
+    each = [len(tokenizer(text, truncation=True, max_length=256)["input_ids"]) for text in texts]
+    assert each[2] == 256
+    usage = official.embeddings.create(model="auto", input=texts).usage
+    assert usage.prompt_tokens == usage.total_tokens == sum(each)
+    alone = official.embeddings.create(model="auto", input=texts[0]).usage
+    assert alone.prompt_tokens == each[0] > len(texts[0].split())
 
 
 def test_the_official_sdk_lists_the_models(official: openai.OpenAI) -> None:

@@ -27,6 +27,7 @@ from otlp_receiver import Receiver, otlp_receiver
 
 from experts.echo import EchoExpert
 from orchestrator.config import Config
+from orchestrator.identity import EVERYONE
 from orchestrator.replicas import ExpertReplica
 from orchestrator.telemetry import Telemetry, carrier, incoming
 
@@ -169,6 +170,38 @@ def check_scores(route: dict[str, Any], report: dict[str, Any]) -> None:
 
 
 @pytest.mark.models
+def test_embeddings_have_a_trace_of_their_own(traced: tuple[Receiver, str]) -> None:
+    receiver, url = traced
+    known = set(receiver.traces())
+    body = {"input": ["Xanadu has a zebra", "x"], "encoding_format": "float"}
+    found = httpx.post(f"{url}/v1/embeddings", json=body, timeout=30).json()
+    spans = {span.name: span for span in new_trace(receiver, known, 2)}
+    assert set(spans) == {"POST /v1/embeddings", "collegium.retriever.embed"}
+    root, inner = spans["POST /v1/embeddings"], spans["collegium.retriever.embed"]
+    assert (root.parent_span_id, inner.parent_span_id) == (b"", root.span_id)
+    assert attributes(root) == {
+        "gen_ai.operation.name": "embeddings",
+        "gen_ai.request.model": "auto",
+        "gen_ai.request.encoding_formats": ["float"],
+        "gen_ai.usage.input_tokens": found["usage"]["prompt_tokens"],
+        "gen_ai.embeddings.dimension.count": 384,
+        "collegium.tenant": EVERYONE.tenant,
+    }
+    assert attributes(inner)["gen_ai.usage.input_tokens"] == found["usage"]["prompt_tokens"]
+
+
+@pytest.mark.models
+def test_embeddings_that_fail_mark_their_span(traced: tuple[Receiver, str]) -> None:
+    receiver, url = traced
+    known = set(receiver.traces())
+    body = {"input": "x", "dimensions": 7}
+    assert httpx.post(f"{url}/v1/embeddings", json=body, timeout=30).status_code == 400
+    spans = {span.name: span for span in new_trace(receiver, known, 2)}
+    failed = {n for n, span in spans.items() if span.status.code == Status.STATUS_CODE_ERROR}
+    assert failed == {"POST /v1/embeddings"}
+
+
+@pytest.mark.models
 def test_the_callers_trace_goes_on(traced: tuple[Receiver, str]) -> None:
     receiver, url = traced
     known = set(receiver.traces())
@@ -199,7 +232,7 @@ def test_a_failing_replica_marks_its_own_span(traced: tuple[Receiver, str]) -> N
     known = set(receiver.traces())
     # The untraced service behind `mirror` allows no prompt of this length.
     assert ask(url, "x" * 40_000, model="mirror").status_code == 503
-    spans = {span.name: span for span in new_trace(receiver, known, 6)}
+    spans = {span.name: span for span in new_trace(receiver, known, 7)}
     failed = spans["collegium.expert.generate"]
     assert failed.status.code == Status.STATUS_CODE_ERROR
     assert "mirror" in failed.status.message

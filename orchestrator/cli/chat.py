@@ -40,7 +40,8 @@ def chat(
     with Client(base_url=url) as client:
         conversation = _Conversation(client, model, settings)
         if question:
-            conversation.say(question)
+            if not conversation.say(question):
+                raise SystemExit(1)
         else:
             out.print(f"[dim]{_HELP}[/]", highlight=False)
             conversation.run()
@@ -60,16 +61,17 @@ class _Conversation:
                 out.print("[dim]a new conversation[/]")
             elif word == "/model" and rest:
                 self._model = rest.strip()
-                out.print(f"[dim]model {self._model}[/]")
+                out.print(f"model {self._model}", style="dim", markup=False)
             elif word.startswith("/"):
                 out.print(f"[dim]{_HELP}[/]", highlight=False)
             elif line:
                 self.say(line)
             line = self._read()
 
-    def say(self, text: str) -> None:
+    def say(self, text: str) -> bool:
+        """Whether an answer came, whole or stopped."""
         self._messages.append({"role": "user", "content": text})
-        said = ""
+        said, failed = "", False
         try:
             with self._client.stream(self._messages, model=self._model, **self._settings) as stream:
                 for event in stream:
@@ -80,11 +82,15 @@ class _Conversation:
         except KeyboardInterrupt:
             out.print("\n[dim]stopped[/]")
         except CollegiumError as error:
-            err.print(f"[red]{error}[/]", markup=True)
+            failed = True
+            if said:
+                out.print()
+            err.print(str(error), style="red", markup=False, highlight=False)
         if said:
             self._messages.append({"role": "assistant", "content": said})
         else:
             self._messages.pop()
+        return not failed
 
     def _read(self) -> str | None:
         try:
@@ -100,7 +106,8 @@ def _show(answer: Answer) -> None:
     if routing is not None:
         spoke = ", ".join(f"{e.name} {e.weight:.2f}" for e in routing.experts)
         fallback = ", fallback" if routing.fallback else ""
-        out.print(f"[dim]{spoke} · {routing.mode}{fallback} · {routing.reason}[/]", highlight=False)
+        line = f"{spoke} · {routing.mode}{fallback} · {routing.reason}"
+        out.print(line, style="dim", markup=False, highlight=False)
     shown: dict[str, str] = {}
     for citation in answer.citations:
         mark = answer.text[citation.start_index : citation.end_index]

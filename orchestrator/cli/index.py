@@ -52,11 +52,12 @@ def add(path: Path, collection: str, base_url: str, config_path: Path | None) ->
 @_config
 def build(config_path: Path | None) -> None:
     """Build the embedded collections, as `collegium serve` does on its first start."""
+    from experts.store import ModelError
     from orchestrator.config import Config, ConfigError
     from orchestrator.embedded import fill_collections
     from retrieval.errors import RetrievalError
 
-    with readable_errors(ConfigError, RetrievalError), progress_bar() as bar:
+    with readable_errors(ConfigError, ModelError, RetrievalError), progress_bar() as bar:
         fill_collections(Config.load(config_path), bar)
 
 
@@ -84,6 +85,7 @@ def list_collections(config_path: Path | None) -> None:
 def search(query: str, collections: tuple[str, ...], top: int, config_path: Path | None) -> None:
     """Search as the service does, with both scores of every passage."""
     from rich.table import Table
+    from rich.text import Text
 
     from retrieval.errors import RetrievalError
 
@@ -94,7 +96,8 @@ def search(query: str, collections: tuple[str, ...], top: int, config_path: Path
         for p in opened.search(query, None, names, top):
             text = " ".join(p.text.split())[:200]
             scores = (f"{p.score:.3f}", f"{p.similarity:.3f}", f"{p.bm25:.2f}")
-            table.add_row(*scores, p.collection, p.title, text)
+            # Bare strings would be read as markup, and documents hold brackets.
+            table.add_row(*scores, p.collection, Text(p.title), Text(text))
     out.print(table)
 
 
@@ -112,14 +115,16 @@ def rm(collection: str, document: str | None, yes: bool, config_path: Path | Non
         click.confirm(f"Remove {what}?", abort=True)
     with readable_errors(RetrievalError):
         _open(config_path).remove(collection, document)
-    out.print(f"removed {what}")
+    out.print(f"removed {what}", markup=False)
 
 
 def _open(config_path: Path | None) -> Index:
+    from experts.store import ModelError
     from orchestrator.config import Config, ConfigError
     from orchestrator.replicas import collections_folder, open_encoder
     from retrieval.index import Index
 
-    with readable_errors(ConfigError):
+    with readable_errors(ConfigError, ModelError):
         config = Config.load(config_path)
-    return Index(collections_folder(config), open_encoder(config, threads=2).encode)
+        encoder = open_encoder(config, threads=2)
+    return Index(collections_folder(config), encoder.encode)

@@ -27,7 +27,7 @@ def pull(sources: tuple[str, ...], revision: str | None) -> None:
     with readable_errors(ModelError), progress_bar() as bar:
         folders = {s: store.pull(s, revision=revision, progress=bar) for s in sources or CATALOGUE}
     for source, folder in folders.items():
-        out.print(f"{source}: {folder}", soft_wrap=True)
+        out.print(f"{source}: {folder}", soft_wrap=True, markup=False)
 
 
 @models.command("list")
@@ -65,7 +65,7 @@ def verify(names: tuple[str, ...]) -> None:
         for name in chosen:
             faults += [f"{name}: {fault}" for fault in store.verify(name, progress=bar)]
     for fault in faults:
-        out.print(fault)
+        out.print(fault, markup=False)
     if faults:
         raise click.ClickException("a stored model is damaged: remove its folder and pull it again")
     out.print(f"{len(chosen)} models verified")

@@ -37,6 +37,8 @@ def route(
 
     from orchestrator.errors import CollegiumError
 
+    if url and config_path:
+        raise click.UsageError("--url asks a service, which has its own configuration: drop one.")
     routing = {k: v for k, v in (("top_k", top_k), ("top_p", top_p)) if v is not None}
     address = url or (None if config_path else os.environ.get("COLLEGIUM_BASE_URL"))
     with readable_errors(CollegiumError):
@@ -58,6 +60,7 @@ def _decide(config_path: str | None, text: str, routing: dict[str, float]) -> Ro
     import asyncio
     from pathlib import Path
 
+    from experts.store import ModelError
     from orchestrator.combination import Combiner
     from orchestrator.config import Config, ConfigError
     from orchestrator.identity import EVERYONE
@@ -66,16 +69,18 @@ def _decide(config_path: str | None, text: str, routing: dict[str, float]) -> Ro
     from orchestrator.request import ChatRequest
     from orchestrator.task import accept
     from orchestrator.telemetry import Telemetry
+    from retrieval.errors import RetrievalError
+    from router.gate import GateError
 
-    with readable_errors(ConfigError):
+    with readable_errors(ConfigError, ModelError, GateError, RetrievalError):
         config = Config.load(Path(config_path) if config_path else None)
-    pipeline = Pipeline(
-        config,
-        RouterReplica(config),
-        RetrieverReplica(config),
-        Combiner(config, {}),
-        Telemetry(config.telemetry.service_name, "cli"),
-    )
+        pipeline = Pipeline(
+            config,
+            RouterReplica(config),
+            RetrieverReplica(config),
+            Combiner(config, {}),
+            Telemetry(config.telemetry.service_name, "cli"),
+        )
     body = {"messages": [{"role": "user", "content": text}], "routing": routing or None}
     task = accept(ChatRequest.model_validate(body), EVERYONE, config)
     return asyncio.run(pipeline.route(task, ()))
@@ -92,5 +97,5 @@ def _show(report: RoutingReport) -> None:
     out.print(table)
     fallback = ", fallback" if report.fallback else ""
     out.print(f"k {report.k}, mode {report.mode}{fallback}, router {report.router_version}")
-    out.print(f"reason: {report.reason}", soft_wrap=True)
+    out.print(f"reason: {report.reason}", soft_wrap=True, markup=False)
     out.print(f"routed in {report.timings_ms.get('route', 0):.1f} ms")

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.console import err, out, progress_bar, readable_errors
+from orchestrator.cli.training_bar import TrainingBar
 
 if TYPE_CHECKING:
-    from experts.training import Step, TrainingOptions
+    from experts.examples import Example
+    from experts.training import TrainingOptions
 
 
 @click.group()
@@ -32,10 +34,12 @@ class _ExpertJob:
     held_out: float
     held_out_rows: int
     exclude: tuple[str, ...]
+    short_share: float
     threads: int
 
 
 _Files = click.Path(exists=True, dir_okay=False, path_type=Path)
+_Count = click.IntRange(min=1)
 
 
 @train.command("router")
@@ -106,29 +110,61 @@ def train_router(
     "data",
     required=True,
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_Files,
     help="JSON Lines with `prompt` and `response` (repeatable; also bare arguments).",
 )
-@click.argument("more", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("more", nargs=-1, type=_Files)
 @click.option("--base", default="smollm2-135m-instruct", show_default=True, help="Base model.")
 @click.option("--out", "folder", type=click.Path(path_type=Path), help="Default: adapters/NAME.")
-@click.option("--tokens", default=100_000, show_default=True, help="Trained (response) tokens.")
-@click.option("--held-out", default=0.03, show_default=True, help="Share of rows kept for loss.")
-@click.option("--held-out-rows", default=64, show_default=True, help="At most so many of them.")
+@click.option(
+    "--tokens", default=100_000, type=_Count, show_default=True, help="Trained (response) tokens."
+)
+@click.option(
+    "--held-out",
+    default=0.03,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    show_default=True,
+    help="Share of rows that are only measured on, never trained on.",
+)
+@click.option(
+    "--held-out-rows", default=64, type=_Count, show_default=True, help="At most so many of them."
+)
 @click.option(
     "--exclude-license",
     "exclude",
     multiple=True,
-    help="Leave out rows whose licence has this text.",
+    help="Leave out rows whose licence has this text; `unnamed` for rows without one.",
 )
-@click.option("--rank", default=8, show_default=True)
-@click.option("--alpha", default=16, show_default=True)
-@click.option("--learning-rate", default=1e-3, show_default=True)
-@click.option("--epochs", default=1, show_default=True)
-@click.option("--batch-tokens", default=512, show_default=True, help="Padded tokens a step.")
-@click.option("--max-length", default=512, show_default=True, help="Tokens of one row at most.")
+@click.option(
+    "--short-share",
+    default=1.0,
+    type=click.FloatRange(0, 1),
+    show_default=True,
+    help="At most this share of the rows has a response under 40 characters (bare labels).",
+)
+@click.option("--rank", default=8, type=_Count, show_default=True)
+@click.option("--alpha", default=16, type=_Count, show_default=True)
+@click.option(
+    "--learning-rate",
+    default=1e-3,
+    type=click.FloatRange(0, 1, min_open=True),
+    show_default=True,
+)
+@click.option("--epochs", default=1, type=_Count, show_default=True)
+@click.option(
+    "--batch-tokens", default=512, type=_Count, show_default=True, help="Padded tokens a step."
+)
+@click.option(
+    "--max-length",
+    default=512,
+    type=_Count,
+    show_default=True,
+    help="Tokens of prompt and response: a longer response is cut, a longer prompt left out.",
+)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--threads", default=0, help="CPU threads; default: all cores.")
+@click.option(
+    "--threads", default=0, type=click.IntRange(min=0), help="CPU threads; default: all cores."
+)
 def train_expert(
     name: str,
     data: tuple[Path, ...],
@@ -139,6 +175,7 @@ def train_expert(
     held_out: float,
     held_out_rows: int,
     exclude: tuple[str, ...],
+    short_share: float,
     threads: int,
     **options: float,
 ) -> None:
@@ -149,6 +186,7 @@ def train_expert(
     \b
     collegium train expert --name legal --data train/legal.jsonl --tokens 60000
     """
+    from experts.checkpoint import CheckpointError
     from experts.examples import ExampleError
     from experts.store import ModelError
     from experts.training import TrainingOptions
@@ -162,43 +200,30 @@ def train_expert(
         held_out,
         held_out_rows,
         exclude,
+        short_share,
         threads,
     )
-    with readable_errors(ExampleError, ModelError):
+    with readable_errors(CheckpointError, ExampleError, ModelError):
         _train(job, TrainingOptions(**options))  # type: ignore[arg-type]
 
 
 def _train(job: _ExpertJob, options: TrainingOptions) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     from experts.card import write_card
-    from experts.examples import ExampleError, choose, read_rows, split_rows, tokenise
     from experts.store import ModelStore
     from experts.training import train_adapter
 
     if job.threads:
         torch.set_num_threads(job.threads)
-    base = ModelStore().pull(job.base)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    rows = read_rows(job.data, exclude_licenses=job.exclude)
-    training, held = split_rows(rows, job.held_out, options.seed)
-    examples = [e for r in training if (e := tokenise(tokenizer, r, options.max_length))]
-    chosen = choose(examples, job.tokens, options.seed)
-    kept = [e for r in held if (e := tokenise(tokenizer, r, options.max_length))]
-    if not chosen or not kept:
-        raise ExampleError(
-            f"{len(chosen)} rows to train on and {len(kept)} held out: give more data, or change "
-            "--held-out, --max-length or --exclude-license"
-        )
-    err.print(
-        f"{len(chosen)} rows of {len(examples)}, {min(len(kept), job.held_out_rows)} held out"
-    )
+    with progress_bar() as pulling:
+        base = ModelStore().pull(job.base, progress=pulling)
+    chosen, kept = _examples(job, options, base)
+    _warn_of_licenses(chosen)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    with _Bar(job.name) as bar:
-        report = train_adapter(
-            model, chosen, kept[: job.held_out_rows], job.folder, options, bar.step, job.base
-        )
+    with TrainingBar(job.name) as bar:
+        report = train_adapter(model, chosen, kept, job.folder, options, bar.step, job.base)
     write_card(
         job.folder,
         name=job.name,
@@ -213,40 +238,52 @@ def _train(job: _ExpertJob, options: TrainingOptions) -> None:
     )
 
 
+def _examples(
+    job: _ExpertJob, options: TrainingOptions, base: Path
+) -> tuple[list[Example], list[Example]]:
+    from transformers import AutoTokenizer
+
+    from experts.examples import ExampleError, choose, read_rows, split_rows, tokenise
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    rows = read_rows(job.data, exclude_licenses=job.exclude)
+    training, held = split_rows(rows, job.held_out, options.seed)
+    examples = [e for r in training if (e := tokenise(tokenizer, r, options.max_length))]
+    chosen = choose(examples, job.tokens, options.seed, short_share=job.short_share)
+    kept = [e for r in held if (e := tokenise(tokenizer, r, options.max_length))]
+    kept = kept[: job.held_out_rows]
+    if not chosen or not kept:
+        raise ExampleError(
+            f"{len(chosen)} rows to train on and {len(kept)} held out: give more data, or change "
+            "--held-out, --max-length, --short-share or --exclude-license"
+        )
+    err.print(f"{len(chosen)} rows of {len(examples)}, {len(kept)} held out")
+    return chosen, kept
+
+
+def _warn_of_licenses(examples: Sequence[Example]) -> None:
+    from experts.card import restricted_licenses
+
+    restricted = restricted_licenses(examples)
+    if restricted:
+        rows = ", ".join(f"{text} ({n} rows)" for text, n in restricted.items())
+        options = " ".join(f"--exclude-license {shlex.quote(text)}" for text in restricted)
+        click.echo(
+            f"Warning: the adapter will bear no licence, because these terms of the data restrict "
+            f"what is made from it, or are not known: {rows}. Leave those rows out with {options}",
+            err=True,
+        )
+
+
 def _command(arguments: Sequence[str]) -> str:
+    return "collegium " + shlex.join(_shown(argument) for argument in arguments)
+
+
+def _shown(argument: str) -> str:
     # The card must not carry the paths of the machine that trained.
-    shown = [Path(a).name if "/" in a and Path(a).exists() else a for a in arguments]
-    return "collegium " + shlex.join(shown)
-
-
-class _Bar:
-    """Progress of a training run: smoothed loss, tokens a second and time left."""
-
-    def __init__(self, name: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._progress = Progress(
-            TextColumn("train {task.fields[name]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[eta]} left"),
-            console=err,
-        )
-        self._task = self._progress.add_task("", total=None, name=name, loss=0.0, eta="?")
-        self._loss: float | None = None
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_details: object) -> None:
-        self._progress.stop()
-
-    def step(self, step: Step) -> None:
-        self._loss = step.loss if self._loss is None else 0.9 * self._loss + 0.1 * step.loss
-        eta = f"{int(step.remaining) // 60}:{int(step.remaining) % 60:02d}"
-        self._progress.update(
-            self._task, completed=step.number, total=step.total, loss=self._loss, eta=eta
-        )
-        if not err.is_terminal and (step.number % 20 == 0 or step.number == step.total):
-            err.print(f"step {step.number}/{step.total} loss {self._loss:.3f} {eta} left")
+    option, equals, value = (
+        argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    )
+    path = Path(value)
+    is_place = path.is_absolute() or ("/" in value and path.exists())
+    return option + equals + (path.name if is_place else value)

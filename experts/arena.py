@@ -1,0 +1,189 @@
+"""The key-value memory of one engine: fixed blocks, reserved in runs, with exact prefix reuse.
+
+One tensor holds the keys and values of all rows. A row gets a run of neighbouring blocks for its
+longest possible length when it is let in, so attention reads it in place, nothing is ever copied
+while it grows, and a row that was let in can finish. What is reserved and not written costs address
+space only. A finished row's run stays as a cache, by the tokens and the gate that made it, until
+the memory is needed; a new row with the same beginning copies that once instead of computing it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """What one token costs in the cache."""
+
+    layers: int
+    heads: int
+    dimension: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of keys and values of all layers."""
+        return 2 * self.layers * self.heads * self.dimension * self.dtype.itemsize
+
+
+@dataclass(eq=False)
+class RowCache:
+    """The run of blocks of one row: tokens `start : start + length` of the arena are written."""
+
+    start: int
+    capacity: int
+    length: int = 0
+
+    def advance(self, tokens: int) -> None:
+        """The step is over: the written tokens belong to the row."""
+        self.length += tokens
+
+    def rewind(self, length: int) -> None:
+        """Forget the tokens behind `length`; they will be written again."""
+        self.length = min(self.length, length)
+
+
+@dataclass(eq=False)
+class _Kept:
+    """A prefix in the cache: whose tokens lie in the run, and under which keys it is found."""
+
+    row: RowCache
+    tokens: tuple[int, ...]
+    keys: list[int] = field(default_factory=list)
+
+
+class Arena:
+    """Memory for `tokens` tokens, in blocks of `BLOCK`. Not thread-safe: the engine owns it."""
+
+    def __init__(self, shape: CacheShape, tokens: int) -> None:
+        self.capacity = tokens // BLOCK * BLOCK
+        self.shape = shape
+        # Token-major, keys beside values: one write per layer, and a prefix is one piece.
+        self.data = torch.empty(
+            shape.layers,
+            self.capacity,
+            2 * shape.heads,
+            shape.dimension,
+            dtype=shape.dtype,
+            device=shape.device,
+        )
+        self.reused_tokens = 0
+        self.looked_up_tokens = 0
+        self._free: list[tuple[int, int]] = [(0, self.capacity)]
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._found_by: dict[int, tuple[_Kept, int]] = {}
+
+    @property
+    def free_tokens(self) -> int:
+        """Tokens of memory that no row holds, cached prefixes counted as free."""
+        return sum(size for _, size in self._free) + sum(
+            kept.row.capacity for kept in self._kept.values()
+        )
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of finished rows that may be reused."""
+        return sum(len(kept.tokens) for kept in self._kept.values())
+
+    def reserve(self, tokens: int) -> RowCache | None:
+        """A run for a row of at most `tokens` tokens; None while no run is long enough."""
+        size = -(-tokens // BLOCK) * BLOCK
+        found = self._fit(size)
+        while found is None and self._kept:
+            self._forget(next(iter(self._kept.values())))
+            found = self._fit(size)
+        return found
+
+    def release(self, row: RowCache, gate: Hashable, tokens: Sequence[int]) -> None:
+        """A row is over: its whole blocks stay as a cache, the rest is free.
+
+        Args:
+            gate: equal for rows whose keys and values are equal functions of the tokens.
+            tokens: those of the row; what is behind `row.length` is not looked at.
+        """
+        whole = row.length // BLOCK * BLOCK
+        if row.capacity > whole:
+            self._give_back(row.start + whole, row.capacity - whole)
+            row.capacity = whole
+        if whole:
+            kept = _Kept(row, tuple(tokens[:whole]))
+            self._kept[id(kept)] = kept
+            for count, key in enumerate(_keys(gate, kept.tokens), start=1):
+                if key not in self._found_by:
+                    self._found_by[key] = (kept, count * BLOCK)
+                    kept.keys.append(key)
+            if not kept.keys:
+                self._forget(kept)
+
+    def reuse(self, row: RowCache, gate: Hashable, tokens: Sequence[int]) -> int:
+        """Fill an empty row with the longest cached beginning of `tokens`; returns its length.
+
+        At least the last token is left to compute: its logits are wanted.
+        """
+        best: tuple[_Kept, int] | None = None
+        for key in _keys(gate, tokens[: len(tokens) - 1]):
+            found = self._found_by.get(key)
+            # The key is a hash: the tokens decide.
+            if found is None or found[0].tokens[: found[1]] != tuple(tokens[: found[1]]):
+                break
+            best = found
+        self.looked_up_tokens += len(tokens)
+        if best is None:
+            return 0
+        kept, length = best
+        here, there = row.start, kept.row.start
+        self.data[:, here : here + length] = self.data[:, there : there + length]
+        row.length = length
+        self.reused_tokens += length
+        if id(kept) in self._kept:
+            self._kept.move_to_end(id(kept))
+        return length
+
+    def clear(self) -> None:
+        """Forget all cached prefixes: an adapter has changed."""
+        for kept in list(self._kept.values()):
+            self._forget(kept)
+
+    def _fit(self, size: int) -> RowCache | None:
+        for index, (start, length) in enumerate(self._free):
+            if length >= size:
+                if length == size:
+                    del self._free[index]
+                else:
+                    self._free[index] = (start + size, length - size)
+                return RowCache(start, size)
+        return None
+
+    def _forget(self, kept: _Kept) -> None:
+        del self._kept[id(kept)]
+        for key in kept.keys:
+            del self._found_by[key]
+        self._give_back(kept.row.start, kept.row.capacity)
+
+    def _give_back(self, start: int, size: int) -> None:
+        self._free.append((start, size))
+        self._free.sort()
+        merged: list[tuple[int, int]] = []
+        for here, length in self._free:
+            if merged and sum(merged[-1]) == here:
+                merged[-1] = (merged[-1][0], merged[-1][1] + length)
+            else:
+                merged.append((here, length))
+        self._free = merged
+
+
+def _keys(gate: Hashable, tokens: Sequence[int]) -> list[int]:
+    """A hash for each whole block's end, each over everything before it."""
+    keys, last = [], hash(gate)
+    for start in range(0, len(tokens) - BLOCK + 1, BLOCK):
+        last = hash((last, *tokens[start : start + BLOCK]))
+        keys.append(last)
+    return keys

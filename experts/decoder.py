@@ -1,0 +1,128 @@
+"""The decoder of Llama's family with fused projections: fewer, larger operations per layer.
+
+It computes what the modules of transformers compute for the same weights (Llama, Mistral without a
+sliding window, Qwen2), with q, k and v in one product, gate and up in another, and the adapters'
+updates beside them. The weights are taken over: the transformers model is empty afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import rms_norm, silu
+
+from experts.attention import Packing
+from experts.lowrank import Group, StepGates
+from experts.projection import Kernel, Projection, project_with
+
+_FAMILY = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
+
+
+@dataclass(frozen=True)
+class _Fused:
+    project: Projection
+    group: Group
+
+    def __call__(self, x: torch.Tensor, gates: StepGates) -> torch.Tensor:
+        y = self.project(x)
+        gates.add(self.group, x, y)
+        return y
+
+
+@dataclass(frozen=True)
+class _Layer:
+    qkv: _Fused
+    out: _Fused
+    gate_up: _Fused
+    down: _Fused
+    attention_norm: torch.Tensor
+    mlp_norm: torch.Tensor
+
+
+class FusedDecoder:
+    """Embedding, layers and final norm of one model; see `fits`."""
+
+    def __init__(self, model: Any, kernel: Kernel) -> None:  # noqa: ANN401
+        decoder, config = model.get_decoder(), model.config
+        self._heads = config.num_attention_heads
+        self._shared = config.num_key_value_heads
+        self._width = getattr(config, "head_dim", None) or config.hidden_size // self._heads
+        self._epsilon = config.rms_norm_eps
+        self._embed = decoder.embed_tokens
+        self._rotary = decoder.rotary_emb
+        self._norm = decoder.norm.weight
+        self._layers = []
+        for number, layer in enumerate(decoder.layers):
+            self._layers.append(_fuse(layer, f"model.layers.{number}", kernel))
+            # Packed weights are a copy: the original goes at once, layer by layer.
+            decoder.layers[number] = torch.nn.Identity()
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups of linear layers that adapters may target."""
+        return [
+            fused.group
+            for layer in self._layers
+            for fused in (layer.qkv, layer.out, layer.gate_up, layer.down)
+        ]
+
+    def __call__(self, ids: torch.Tensor, packing: Packing, gates: StepGates) -> torch.Tensor:
+        """ids [tokens] → hidden states [tokens, hidden] behind the final norm."""
+        x = self._embed(ids)
+        cos, sin = self._rotary(x, packing.positions[None])
+        cos, sin = cos[0, :, None], sin[0, :, None]
+        size = (x.shape[1],)
+        for number, layer in enumerate(self._layers):
+            normed = rms_norm(x, size, layer.attention_norm, self._epsilon)
+            heads = layer.qkv(normed, gates).view(len(ids), -1, self._width)
+            query = self._rotate(heads, cos, sin)
+            packing.write(number, heads[:, self._heads :])
+            found = packing.attend(number, query, None)
+            x = x.add_(layer.out(found.view(len(ids), -1), gates))
+            normed = rms_norm(x, size, layer.mlp_norm, self._epsilon)
+            gate, up = layer.gate_up(normed, gates).chunk(2, dim=-1)
+            x = x.add_(layer.down(silu(gate).mul_(up), gates))
+        return rms_norm(x, size, self._norm, self._epsilon)
+
+    def _rotate(self, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """Turn queries and keys in place (Su et al. 2021, RoPE, arXiv 2104.09864)."""
+        turned = heads[:, : self._heads + self._shared]
+        first, second = turned.chunk(2, dim=-1)
+        crossed = torch.cat((-second, first), dim=-1)
+        turned.mul_(cos).addcmul_(crossed, sin)
+        return heads[:, : self._heads]
+
+
+def fits(model: Any) -> bool:  # noqa: ANN401
+    """Whether the model is of the family that `FusedDecoder` computes exactly."""
+    config = model.config
+    return (
+        type(model).__name__ in _FAMILY
+        and config.hidden_act == "silu"
+        and not getattr(config, "use_sliding_window", False)
+        and (config.model_type != "mistral" or config.sliding_window is None)
+    )
+
+
+def _fuse(layer: Any, path: str, kernel: Kernel) -> _Layer:  # noqa: ANN401
+    attention, mlp = layer.self_attn, layer.mlp
+
+    def fused(parent: str, module: Any, *names: str) -> _Fused:  # noqa: ANN401
+        linears = [getattr(module, name) for name in names]
+        project = project_with(kernel, [m.weight for m in linears], [m.bias for m in linears])
+        group = Group(
+            tuple(f"{path}.{parent}.{name}" for name in names),
+            tuple(m.out_features for m in linears),
+        )
+        return _Fused(project, group)
+
+    return _Layer(
+        qkv=fused("self_attn", attention, "q_proj", "k_proj", "v_proj"),
+        out=fused("self_attn", attention, "o_proj"),
+        gate_up=fused("mlp", mlp, "gate_proj", "up_proj"),
+        down=fused("mlp", mlp, "down_proj"),
+        attention_norm=layer.input_layernorm.weight,
+        mlp_norm=layer.post_attention_layernorm.weight,
+    )

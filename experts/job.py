@@ -1,0 +1,132 @@
+"""A job of the engine: tokens to run through one or more rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from experts.arena import RowCache
+from experts.generation import Chunk, Score
+from experts.lowrank import Gate
+
+Event = Chunk | Score | BaseException
+Emit = Callable[[Event], None]
+
+
+@dataclass(eq=False)
+class Row:
+    """One expert's view of the tokens: a gate, a weight in the mixture, its own cache."""
+
+    gate: Gate
+    weight: float = 1.0
+    cache: RowCache = field(default_factory=lambda: RowCache(0, 0))
+
+    @property
+    def key(self) -> tuple[tuple[str, float], ...]:
+        """Equal for rows whose keys and values are equal functions of the tokens."""
+        return tuple(sorted((name, weight) for name, weight in self.gate.items() if weight))
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a row needs next: to be run up to token `stop`, with logits at positions `wanted`.
+
+    The logits at position p are the prediction of token p + 1.
+    """
+
+    row: Row
+    stop: int
+    wanted: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one step gave a row: logits [positions, vocabulary]."""
+
+    row: Row
+    positions: Sequence[int]
+    logits: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a request asks of the scheduler.
+
+    A larger `priority` goes first; `deadline` is a moment of `time.monotonic`; requests of equal
+    priority share the engine evenly between principals.
+    """
+
+    priority: int = 0
+    deadline: float | None = None
+    principal: str = ""
+
+
+USUAL = Terms()
+
+
+class Job(ABC):
+    """Tokens and rows; the engine asks for its feeds, runs them and hands the logits back."""
+
+    def __init__(self, id: str, prompt: Sequence[int], rows: Sequence[Row], emit: Emit) -> None:
+        self.id, self.rows, self.emit = id, list(rows), emit
+        self.tokens = list(prompt)
+        self.prompt = len(prompt)
+        self.done = False
+        self.terms = USUAL
+
+    @property
+    @abstractmethod
+    def longest(self) -> int:
+        """Tokens that each row may come to hold."""
+
+    @abstractmethod
+    def feeds(self) -> list[Feed]:
+        """What the rows need next; a feed may be run in several steps."""
+
+    @abstractmethod
+    def take(self, found: Sequence[Found]) -> None:
+        """Called once per step with what its rows were given."""
+
+
+class Scored(Job):
+    """A given text whose log-likelihood under one gate is asked for."""
+
+    def __init__(
+        self,
+        id: str,
+        prompt: Sequence[int],
+        text: Sequence[int],
+        row: Row,
+        emit: Emit,
+        *,
+        size: int,
+    ) -> None:
+        super().__init__(id, prompt, [row], emit)
+        self.tokens += text
+        self._size = size
+        self._sum, self._seen = 0.0, 0
+
+    @property
+    def longest(self) -> int:
+        """Every token once."""
+        return len(self.tokens)
+
+    def feeds(self) -> list[Feed]:
+        """Position p predicts token p + 1: from the last prompt token to the last but one."""
+        last = len(self.tokens) - 1
+        return [Feed(self.rows[0], last, range(self.prompt - 1, last))]
+
+    def take(self, found: Sequence[Found]) -> None:
+        """Add the log-probabilities of the tokens that follow these positions."""
+        for one in found:
+            if one.positions:
+                targets = torch.tensor([self.tokens[p + 1] for p in one.positions])
+                logps = torch.log_softmax(one.logits.float(), dim=-1).cpu()
+                self._sum += float(logps.gather(1, targets[:, None]).double().sum())
+                self._seen += len(one.positions)
+        if self._seen == len(self.tokens) - self.prompt:
+            self.done = True
+            self.emit(Score(self._sum, self._seen, self._size))

@@ -1,0 +1,130 @@
+"""Linear layers for a few rows: kernels with weights packed once, plain products otherwise.
+
+Decoding multiplies a handful of rows with every weight. A plain product packs the weights anew in
+each call and is then slower at 8 rows than 8 times at one; MKL's packed product costs about the
+same for 1 to 8 rows, and dynamic int8 (weights per output channel, activations per row) reads a
+quarter of the bytes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+import torch
+from torch.nn.functional import linear
+
+Projection = Callable[[torch.Tensor], torch.Tensor]
+"""[rows, in] → [rows, out]."""
+
+_PACKED_FOR = 64
+_CHECKED_ROWS = (1, 2, 3, 7, 16, 33, 64, 100)
+
+
+class Kernel(StrEnum):
+    """How the base model's linear layers are computed."""
+
+    PLAIN = "plain"
+    PACKED = "packed"
+    INT8 = "int8"
+
+
+def project_with(
+    kernel: Kernel, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None]
+) -> Projection:
+    """One projection whose output is that of these layers behind each other.
+
+    Args:
+        weights: each [out, in], one input for all.
+    """
+    weight = torch.cat(list(weights)) if len(weights) > 1 else weights[0]
+    bias = _joined(weights, biases)
+    if kernel is Kernel.INT8:
+        found = _int8(weight, bias)
+    elif kernel is Kernel.PACKED:
+        found = _packed(weight, bias)
+    else:
+        found = _plain(weight, bias)
+    return found
+
+
+def kernel_for(device: torch.device, dtype: torch.dtype, *, int8: bool) -> Kernel:
+    """The best kernel that this machine has and that gives the right values here.
+
+    Raises:
+        ValueError: int8 is asked for where it does not exist.
+    """
+    on_cpu = device.type == "cpu"
+    if int8 and not (on_cpu and dtype is torch.float32 and _engine()):
+        raise ValueError("int8 needs a CPU with fbgemm or oneDNN, and dtype float32 beside it")
+    if int8:
+        kernel = Kernel.INT8
+    elif on_cpu and dtype is torch.float32 and _packing_works():
+        kernel = Kernel.PACKED
+    else:
+        kernel = Kernel.PLAIN
+    return kernel
+
+
+def _plain(weight: torch.Tensor, bias: torch.Tensor | None) -> Projection:
+    return lambda x: linear(x, weight, bias)
+
+
+def _packed(weight: torch.Tensor, bias: torch.Tensor | None) -> Projection:
+    packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, _PACKED_FOR)
+    # The operator reads only the shape of the original, which therefore need not be kept.
+    shape = weight.new_zeros(1).expand(weight.shape)
+    multiply = torch.ops.mkl._mkl_linear.default
+
+    def project(x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = multiply(x, packed, shape, bias, x.shape[0])
+        return found
+
+    return project
+
+
+def _int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Projection:
+    torch.backends.quantized.engine = _engine()
+    scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
+    zeros = torch.zeros(weight.shape[0], dtype=torch.long)
+    with warnings.catch_warnings():
+        # PyTorch means to move these kernels out some day; until then they are the quickest here.
+        warnings.filterwarnings("ignore", message=".*quantized tensor creation.*")
+        quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+    packed = torch.ops.quantized.linear_prepack(quantised, bias)
+    multiply = torch.ops.quantized.linear_dynamic.default
+
+    def project(x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = multiply(x, packed)
+        return found
+
+    return project
+
+
+def _engine() -> str:
+    supported = torch.backends.quantized.supported_engines
+    return next((name for name in ("fbgemm", "x86", "onednn") if name in supported), "")
+
+
+def _packing_works() -> bool:
+    # MKL documents packed weights for one number of rows and takes them for any; a build that
+    # does not must be found out here, not by a user.
+    mkl = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    if not (mkl and hasattr(torch.ops.mkl, "_mkl_linear")):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(96, 80, generator=generator)
+    project = _packed(weight, None)
+    rows = [torch.randn(n, 80, generator=generator) for n in _CHECKED_ROWS]
+    return all(torch.allclose(project(x), linear(x, weight), atol=1e-3) for x in rows)
+
+
+def _joined(
+    weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None]
+) -> torch.Tensor | None:
+    if all(bias is None for bias in biases):
+        return None
+    return torch.cat(
+        [w.new_zeros(w.shape[0]) if b is None else b for w, b in zip(weights, biases, strict=True)]
+    )

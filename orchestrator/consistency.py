@@ -1,0 +1,94 @@
+"""What the sections of a configuration say against each other.
+
+Told from the body as it was written, so that these faults are listed beside all others: nothing
+here may rely on a value having been checked, and what is no mapping or no text is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from orchestrator.deployment import DeploymentConfig
+from orchestrator.request import refuse
+
+Body = Mapping[str, Any]
+
+
+def conflicts(body: Body) -> Iterator[PydanticCustomError]:
+    """One error for each fault, with its key from the root of the file."""
+    experts = {
+        str(name): expert
+        for name, expert in _mapping(body.get("experts")).items()
+        if isinstance(expert, Mapping)
+    }
+    models = body.get("models")
+    if isinstance(models, Mapping) and models:
+        yield from _unknown_models(experts, models)
+    if experts:
+        yield from _wrong_generalist(experts, body.get("generalist", "general"))
+    if "auto" in experts:
+        what = "is a reserved name, it asks for routing: choose another"
+        yield refuse("reserved", "experts.auto", what)
+    if body.get("placement", "together") == "together":
+        yield from _differing_deployments(experts)
+
+
+def _unknown_models(experts: Mapping[str, Body], models: Body) -> Iterator[PydanticCustomError]:
+    known = [str(name) for name in models]
+    for name, expert in experts.items():
+        model = expert.get("model")
+        if isinstance(model, str) and model not in known:
+            what = f"is {model!r}, which is none of `models`: name one of {', '.join(known)}"
+            yield refuse("unknown_model", f"experts.{name}.model", f"{what}, or add it there")
+
+
+def _wrong_generalist(experts: Mapping[str, Body], chosen: object) -> Iterator[PydanticCustomError]:
+    able = [name for name, expert in experts.items() if expert.get("adapter") is None]
+    if isinstance(chosen, str) and chosen not in able:
+        choice = ", ".join(able) or "there is none, add one"
+        what = f"is {chosen!r}; it must name an expert without adapter: {choice}"
+        yield refuse("generalist", "generalist", what)
+
+
+def _differing_deployments(experts: Mapping[str, Body]) -> Iterator[PydanticCustomError]:
+    """Placed together, experts of one base may set one deployment, and others leave it out."""
+    default = DeploymentConfig()
+    first: dict[str, tuple[str, DeploymentConfig]] = {}
+    for name, expert in experts.items():
+        model, settings = expert.get("model"), _deployment(expert)
+        if isinstance(model, str) and settings is not None and settings != default:
+            holder, counts = first.setdefault(model, (name, settings))
+            if settings != counts:
+                keys = ", ".join(_differences(settings.model_dump(), counts.model_dump()))
+                yield refuse(
+                    "differing",
+                    f"experts.{name}.deployment",
+                    f"differs from `experts.{holder}.deployment` in {keys}, but placed together "
+                    f"the experts of model {model!r} share one deployment: give them equal "
+                    "settings, set them at one expert only, or set `placement: apart`",
+                )
+
+
+def _deployment(expert: Body) -> DeploymentConfig | None:
+    try:
+        return DeploymentConfig.model_validate(expert.get("deployment", {}))
+    except ValidationError:
+        # It is listed with its own faults.
+        return None
+
+
+def _differences(one: Body, other: Body, above: str = "") -> Iterator[str]:
+    for key in dict.fromkeys((*one, *other)):
+        mine, theirs = one.get(key), other.get(key)
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            yield from _differences(mine, theirs, f"{above}{key}.")
+        elif mine != theirs:
+            yield f"`{above}{key}`"
+
+
+def _mapping(value: object) -> Body:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,175 @@
+"""One step of the model: kernels, fused layers and many adapters against the plain model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.nn.functional import linear
+from transformers import AutoModelForCausalLM
+
+from experts import runner as runner_module
+from experts.adapters import load_adapter
+from experts.lowrank import MAX_STACKED, Gate
+from experts.projection import Kernel, kernel_for, project_with
+from experts.runner import Runner, Work
+
+pytestmark = pytest.mark.models
+CPU = torch.device("cpu")
+COUNT = 11
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """More adapters than one stack holds, of two ranks and different targets."""
+    root, made = tmp_path_factory.mktemp("many"), {}
+    targets = [["q_proj", "v_proj"], ["o_proj", "gate_proj", "up_proj"], ["k_proj", "down_proj"]]
+    for number in range(COUNT):
+        torch.manual_seed(number)
+        base = AutoModelForCausalLM.from_pretrained(tiny_dir)
+        config = LoraConfig(
+            r=2 + number % 2 * 3, target_modules=targets[number % 3], task_type="CAUSAL_LM"
+        )
+        peft = get_peft_model(base, config)
+        with torch.no_grad():
+            for key, parameter in peft.named_parameters():
+                if "lora_" in key:
+                    parameter.normal_(std=0.2)
+        made[f"a{number}"] = root / f"a{number}"
+        peft.save_pretrained(made[f"a{number}"])
+    return made
+
+
+@pytest.fixture(scope="module")
+def oracle(tiny_dir: Path, folders: dict[str, Path]) -> PeftModel:
+    base = AutoModelForCausalLM.from_pretrained(tiny_dir)
+    model = PeftModel.from_pretrained(base, folders["a0"], adapter_name="a0")
+    for name in list(folders)[1:]:
+        model.load_adapter(folders[name], adapter_name=name)
+    return model.eval()
+
+
+def loaded(tiny_dir: Path, folders: dict[str, Path], dtype: str = "auto") -> Runner:
+    runner = Runner(tiny_dir, device="cpu", threads=1, cache_tokens=8192, dtype=dtype)
+    runner.load([load_adapter(n, f, runner.linears) for n, f in folders.items()])
+    return runner
+
+
+@pytest.fixture(scope="module")
+def fused(tiny_dir: Path, folders: dict[str, Path]) -> Runner:
+    return loaded(tiny_dir, folders)
+
+
+def run(runner: Runner, gates: Sequence[Gate], texts: Sequence[Sequence[int]]) -> torch.Tensor:
+    rows = [runner.arena.reserve(len(t)) for t in texts]
+    works = [
+        Work(row, gate, text, [len(text) - 1])
+        for row, gate, text in zip(rows, gates, texts, strict=True)
+        if row is not None
+    ]
+    found = torch.cat(runner.run(works))
+    for work in works:
+        runner.arena.release(work.cache, "", [])
+    runner.arena.clear()
+    return found
+
+
+def expected(model: PeftModel, name: str | None, text: Sequence[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        if name is None:
+            with model.disable_adapter():
+                return model(torch.tensor([text])).logits[0, -1]
+        model.set_adapter(name)
+        return model(torch.tensor([text])).logits[0, -1]
+
+
+def texts(count: int) -> list[list[int]]:
+    return [[5 + n, 900 + n, *range(40, 40 + n % 4)] for n in range(count)]
+
+
+def test_more_adapters_than_a_stack_holds_share_a_step(fused: Runner, oracle: PeftModel) -> None:
+    assert COUNT > MAX_STACKED
+    names: list[str | None] = [None, *(f"a{n}" for n in range(COUNT)), None, "a3", "a3"]
+    found = run(fused, [{} if n is None else {n: 1.0} for n in names], texts(len(names)))
+    truth = [expected(oracle, n, t) for n, t in zip(names, texts(len(names)), strict=True)]
+    torch.testing.assert_close(found, torch.stack(truth), atol=2e-4, rtol=1e-4)
+
+
+def test_the_order_of_rows_does_not_matter(fused: Runner) -> None:
+    gates: list[Gate] = [{"a1": 1.0}, {}, {"a2": 0.4, "a1": 0.6}, {"a9": 1.0}, {"a1": 1.0}]
+    prompts = texts(5)
+    forth = run(fused, gates, prompts)
+    back = run(fused, gates[::-1], prompts[::-1])
+    torch.testing.assert_close(forth, back.flip(0), atol=2e-5, rtol=1e-5)
+
+
+def test_a_replaced_adapter_is_the_new_one_and_an_unloaded_one_is_gone(
+    tiny_dir: Path, folders: dict[str, Path], oracle: PeftModel
+) -> None:
+    runner = loaded(tiny_dir, {n: folders[n] for n in ("a0", "a1")})
+    text = texts(1)
+    before = run(runner, [{"a0": 1.0}], text)[0]
+    torch.testing.assert_close(before, expected(oracle, "a0", text[0]), atol=2e-4, rtol=1e-4)
+    runner.load([load_adapter("a0", folders["a4"], runner.linears)])
+    after = run(runner, [{"a0": 1.0}], text)[0]
+    torch.testing.assert_close(after, expected(oracle, "a4", text[0]), atol=2e-4, rtol=1e-4)
+    runner.bank.unload("a0")
+    assert runner.bank.names == ["a1"]
+
+
+def test_a_model_outside_the_family_gives_the_same_logits(
+    tiny_dir: Path, folders: dict[str, Path], fused: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(runner_module, "fits", lambda _model: False)
+        plain = loaded(tiny_dir, folders)
+    gates: list[Gate] = [{}, {"a1": 1.0}, {"a2": 0.4, "a5": 0.6}]
+    torch.testing.assert_close(
+        run(plain, gates, texts(3)), run(fused, gates, texts(3)), atol=2e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 16, 31, 64, 65, 200])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_packed_projection_is_the_plain_one(rows: int, bias: bool) -> None:
+    if kernel_for(CPU, torch.float32, int8=False) is not Kernel.PACKED:
+        pytest.skip("no MKL on this machine")
+    generator = torch.Generator().manual_seed(rows)
+    weights = [torch.randn(n, 48, generator=generator) for n in (24, 8, 40)]
+    biases = [torch.randn(len(w), generator=generator) if bias else None for w in weights]
+    x = torch.randn(rows, 48, generator=generator)
+    truth = torch.cat([linear(x, w, b) for w, b in zip(weights, biases, strict=True)], dim=1)
+    found = project_with(Kernel.PACKED, weights, biases)(x)
+    torch.testing.assert_close(found, truth, atol=1e-4, rtol=1e-4)
+
+
+def test_int8_is_near_the_plain_model(
+    tiny_dir: Path, folders: dict[str, Path], fused: Runner
+) -> None:
+    if not torch.backends.quantized.supported_engines:
+        pytest.skip("no int8 kernels on this machine")
+    small = loaded(tiny_dir, folders, dtype="int8")
+    gates: list[Gate] = [{}, {"a1": 1.0}]
+    exact, near = run(fused, gates, texts(2)), run(small, gates, texts(2))
+    error = (near - exact).norm() / exact.norm()
+    assert 1e-5 < float(error) < 0.15
+
+
+@pytest.mark.parametrize("rows", [1, 4, 33])
+def test_an_int8_projection_rounds_weights_and_rows_and_nothing_else(rows: int) -> None:
+    if not torch.backends.quantized.supported_engines:
+        pytest.skip("no int8 kernels on this machine")
+    generator = torch.Generator().manual_seed(rows)
+    weights = [torch.randn(n, 256, generator=generator) for n in (40, 24)]
+    x = torch.randn(rows, 256, generator=generator)
+    truth = torch.cat([linear(x, w) for w in weights], dim=1)
+    found = project_with(Kernel.INT8, weights, [None, None])(x)
+    assert float((found - truth).norm() / truth.norm()) < 0.02
+
+
+def test_int8_is_refused_where_it_does_not_exist() -> None:
+    with pytest.raises(ValueError, match="needs a CPU"):
+        kernel_for(torch.device("cuda"), torch.bfloat16, int8=True)
