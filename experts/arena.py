@@ -10,8 +10,9 @@ the memory is needed; a new row with the same beginning copies that once instead
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -56,6 +57,7 @@ class _Kept:
     """A prefix in the cache: whose tokens lie in the run, and under which keys it is found."""
 
     row: RowCache
+    gate: Hashable
     tokens: tuple[int, ...]
     keys: list[int] = field(default_factory=list)
 
@@ -114,7 +116,7 @@ class Arena:
             self._give_back(row.start + whole, row.capacity - whole)
             row.capacity = whole
         if whole:
-            kept = _Kept(row, tuple(tokens[:whole]))
+            kept = _Kept(row, gate, tuple(tokens[:whole]))
             self._kept[id(kept)] = kept
             for count, key in enumerate(_keys(gate, kept.tokens), start=1):
                 if key not in self._found_by:
@@ -147,9 +149,9 @@ class Arena:
             self._kept.move_to_end(id(kept))
         return length
 
-    def clear(self) -> None:
-        """Forget all cached prefixes: an adapter has changed."""
-        for kept in list(self._kept.values()):
+    def clear(self, made_by: Callable[[Any], bool] = lambda _gate: True) -> None:
+        """Forget the cached prefixes of these gates: an adapter has changed."""
+        for kept in [kept for kept in self._kept.values() if made_by(kept.gate)]:
             self._forget(kept)
 
     def _fit(self, size: int) -> RowCache | None:

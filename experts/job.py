@@ -10,7 +10,7 @@ import torch
 
 from experts.arena import RowCache
 from experts.generation import Chunk, Score
-from experts.lowrank import Gate
+from experts.lowrank import Gate, active
 
 Event = Chunk | Score | BaseException
 Emit = Callable[[Event], None]
@@ -76,6 +76,11 @@ class Job(ABC):
         self.prompt = len(prompt)
         self.done = False
         self.terms = USUAL
+
+    @property
+    def adapters(self) -> frozenset[str]:
+        """Names of the adapters that its rows need."""
+        return frozenset().union(*(active(row.gate) for row in self.rows))
 
     @property
     @abstractmethod

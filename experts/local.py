@@ -33,6 +33,7 @@ from experts.job import Terms
 from experts.limits import EngineLimits
 from experts.lowrank import Gate
 from experts.runner import Runner
+from experts.shelf import AdapterShelf
 from experts.store import ModelStore
 from experts.template import render_prompt
 
@@ -41,7 +42,8 @@ from experts.template import render_prompt
 class LocalSpec:
     """A base model and the experts over it: expert name → adapter folder, or None for the base.
 
-    `model` is any source of the model store; `embedded:NAME` names an adapter of the package.
+    `model` is any source of the model store; `embedded:NAME` names an adapter of the package. Of
+    the adapters `resident` may be loaded at a time; those of `pinned` experts stay.
     """
 
     model: str
@@ -50,6 +52,8 @@ class LocalSpec:
     device: str = "auto"
     dtype: str = "auto"
     threads: int = 0
+    resident: int = 64
+    pinned: tuple[str, ...] = ()
     limits: EngineLimits = EngineLimits()
 
 
@@ -63,7 +67,8 @@ class LocalExperts:
 
     def __init__(self, spec: LocalSpec) -> None:
         folder = ModelStore().resolve(spec.model, revision=spec.revision)
-        adapters = _checked_adapters(spec, folder)
+        folders = {name: adapter_folder(path) for name, path in spec.experts if path}
+        adapters = _checked_adapters(spec, folder, folders)
         self._runner = Runner(
             folder,
             device=spec.device,
@@ -71,10 +76,17 @@ class LocalExperts:
             threads=spec.threads,
             cache_tokens=spec.limits.max_tokens_in_cache,
         )
-        self._runner.load(adapters)
-        self._adapted = {adapter.name for adapter in adapters}
+        self._adapted = {name for name, path in spec.experts if path}
         self._names = tuple(name for name, _ in spec.experts)
-        self.engine = Engine(self._runner, spec.limits)
+        shelf = AdapterShelf(
+            lambda name: load_adapter(name, folders[name], self._runner.linears, spec.model),
+            capacity=min(spec.resident, max(1, len(folders))),
+            pinned=spec.pinned,
+        )
+        self._runner.load(adapters)
+        for adapter in adapters:
+            shelf.adopt(adapter.name)
+        self.engine = Engine(self._runner, spec.limits, shelf)
         self.engine.start()
 
     async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
@@ -114,6 +126,26 @@ class LocalExperts:
         running, waiting = self.engine.load
         return Health(self._names, str(self._runner.device), running, waiting, os.getpid())
 
+    def stats(self) -> dict[str, float]:
+        """What the engine has done and holds, by name."""
+        engine, shelf, arena = self.engine, self.engine.shelf, self.engine.runner.arena
+        running, waiting = engine.load
+        return {
+            "running_requests": running,
+            "waiting_requests": waiting,
+            "finished_requests": engine.counters.finished,
+            "steps": engine.counters.steps,
+            "step_rows": engine.counters.rows,
+            "step_tokens": engine.counters.tokens,
+            "step_seconds": engine.counters.seconds,
+            "cache_free_tokens": arena.free_tokens,
+            "cache_reused_tokens": arena.reused_tokens,
+            "adapters_resident": len(shelf.resident),
+            "adapter_hits": shelf.counters.hits,
+            "adapter_loads": shelf.counters.loads,
+            "adapter_evictions": shelf.counters.evictions,
+        }
+
     def check_health(self) -> None:
         """Raise when the engine can no longer answer, so that the replica is replaced."""
         if self.engine.failure is not None:
@@ -151,10 +183,16 @@ def linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def _checked_adapters(spec: LocalSpec, folder: Path) -> list[Adapter]:
-    named = [(name, path) for name, path in spec.experts if path]
-    linears = linear_layers(folder) if named else {}
-    return [load_adapter(name, adapter_folder(path), linears, spec.model) for name, path in named]
+def _checked_adapters(spec: LocalSpec, folder: Path, folders: Mapping[str, Path]) -> list[Adapter]:
+    """Every adapter is read and checked; those that are to be resident at the start come back."""
+    linears = linear_layers(folder) if folders else {}
+    first = sorted(folders, key=lambda name: name not in spec.pinned)[: spec.resident]
+    kept = []
+    for name, path in folders.items():
+        adapter = load_adapter(name, path, linears, spec.model)
+        if name in first:
+            kept.append(adapter)
+    return kept
 
 
 def adapter_folder(path: str) -> Path:

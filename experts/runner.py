@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,10 +74,16 @@ class Runner:
 
     def load(self, adapters: Sequence[Adapter]) -> None:
         """Load adapters, replacing those of the same name."""
-        replaced = {a.name for a in adapters} & set(self.bank.names)
+        self.unload([adapter.name for adapter in adapters])
         self.bank.load(adapters)
-        if replaced:
-            self.arena.clear()
+
+    def unload(self, names: Collection[str]) -> None:
+        """Forget adapters and the prefixes that were made with them."""
+        gone = set(self.bank.names) & set(names)
+        for name in gone:
+            self.bank.unload(name)
+        if gone:
+            self.arena.clear(lambda gate: any(name in gone for name, _ in gate))
 
     @torch.inference_mode()
     def run(self, works: Sequence[Work]) -> list[torch.Tensor]:

@@ -38,10 +38,10 @@ class FairShare:
         level = min(self._given.values(), default=0)
         self._given.setdefault(job.terms.principal, level)
 
-    def choose(self, waiting: Collection[Job]) -> Job:
-        """The waiting job that goes next: largest priority, least served, longest waiting."""
-        # `min` takes the first of equals, and `waiting` is in order of arrival.
-        return min(waiting, key=lambda j: (-j.terms.priority, self._given[j.terms.principal]))
+    def order(self, waiting: Collection[Job]) -> list[Job]:
+        """Whose turn it is: largest priority, least served, longest waiting."""
+        # Sorting is stable, and `waiting` is in order of arrival.
+        return sorted(waiting, key=lambda j: (-j.terms.priority, self._given[j.terms.principal]))
 
     def count(self, job: Job, tokens: int) -> None:
         """`tokens` were run for this job."""

@@ -20,13 +20,15 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
+from ray.util.metrics import Gauge
 
 from experts.generation import Busy, Chunk, ExpertError, Generation, Health, Score, Scoring
 from orchestrator.combination import Combiner
-from orchestrator.config import Config, Placement
+from orchestrator.config import Config
 from orchestrator.deployment import DeploymentConfig
 from orchestrator.gateway import Gateway
 from orchestrator.pipeline import Pipeline
+from orchestrator.placement import deployment_name, groups
 from orchestrator.replicas import ExpertReplica, RetrieverReplica, RouterReplica, Vectors
 from orchestrator.telemetry import Carrier, Telemetry, otel_environment
 from retrieval.embeddings import Embeddings
@@ -59,27 +61,11 @@ def graph(config: Config) -> serve.Application:
     return deployment.bind(config, router, retriever, experts)
 
 
-def groups(config: Config) -> list[tuple[str, ...]]:
-    """The experts of each deployment, its own first: together by base model, or one by one."""
-    together: dict[str, list[str]] = {}
-    for name, expert in config.experts.items():
-        alone = expert.model is None or config.placement is Placement.APART
-        together.setdefault(f"expert {name}" if alone else f"model {expert.model}", []).append(name)
-    return [tuple(names) for names in together.values()]
-
-
-def deployment_name(names: Sequence[str], config: Config) -> str:
-    """The name of the deployment that answers for these experts."""
-    expert = config.experts[names[0]]
-    together = expert.model is not None and config.placement is Placement.TOGETHER
-    return f"Experts:{expert.model}" if together else f"Expert:{names[0]}"
-
-
 def _experts(config: Config) -> dict[str, Any]:
     bound: dict[str, Any] = {}
     for names in groups(config):
         name = deployment_name(names, config)
-        deployment = _deploy(ExpertReplica, name, config.deployment(names))
+        deployment = _deploy(MeteredExpert, name, config.deployment(names))
         node = deployment.bind(config, list(names))
         bound |= dict.fromkeys(names, node)
     return bound
@@ -117,6 +103,25 @@ def _deploy(target: Any, name: str, settings: DeploymentConfig) -> Any:  # noqa:
             look_back_period_s=12.0,
         ),
     )
+
+
+class MeteredExpert(ExpertReplica):
+    """An expert whose engine's numbers go to Ray's own metrics, as `ray_collegium_engine_…`."""
+
+    def __init__(self, config: Config, names: Sequence[str]) -> None:
+        super().__init__(config, names)
+        self._tags = {"deployment": deployment_name(names, config)}
+        self._gauges = {name: _gauge(name) for name in self.stats()}
+
+    def check_health(self) -> None:
+        """Called by Serve every second; raising replaces the replica."""
+        super().check_health()
+        for name, value in self.stats().items():
+            self._gauges[name].set(value, self._tags)
+
+
+def _gauge(name: str) -> Gauge:
+    return Gauge(f"collegium_engine_{name}", "Of one expert engine.", ("deployment",))
 
 
 class GatewayReplica:

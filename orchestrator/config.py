@@ -60,6 +60,7 @@ class ModelConfig(StrictModel):
     cache_tokens: _Positive = 65_536
     step_tokens: _Positive = 256
     shared_step_tokens: _Positive = 64
+    resident_adapters: _Positive = 64
 
 
 class RemoteConfig(StrictModel):
@@ -99,6 +100,7 @@ class ExpertConfig(StrictModel):
     description: str = ""
     model: str | None = None
     adapter: str | None = None
+    pinned: bool = False
     remote: RemoteConfig | None = None
     collections: list[_Name] = []
     deployment: DeploymentConfig = DeploymentConfig()

@@ -169,6 +169,10 @@ class ExpertReplica:
         """Who answers here."""
         return await self._expert.health()
 
+    def stats(self) -> dict[str, float]:
+        """Counters and gauges of a local expert's engine; nothing for a remote one."""
+        return self._expert.stats() if isinstance(self._expert, LocalExperts) else {}
+
     def check_health(self) -> None:
         """Called by Serve; raising replaces the replica."""
         self._expert.check_health()
@@ -207,6 +211,10 @@ def local_spec(config: Config, model: str) -> LocalSpec:
         device=settings.device,
         dtype=settings.dtype,
         threads=settings.threads,
+        resident=settings.resident_adapters,
+        pinned=tuple(
+            n for n, e in config.experts.items() if e.model == model and e.adapter and e.pinned
+        ),
     )
     limits = replace(
         spec.limits,

@@ -69,16 +69,16 @@ def test_priority_then_share_then_arrival_decide() -> None:
     urgent = job(5, principal="a", priority=3)
     for one in (first, second, urgent):
         shares.arrive(one)
-    assert shares.choose([first, second, urgent]) is urgent
-    assert shares.choose([first, second]) is first
+    assert shares.order([first, second, urgent])[0] is urgent
+    assert shares.order([first, second])[0] is first
     shares.count(first, 10)
-    assert shares.choose([first, second]) is second
+    assert shares.order([first, second])[0] is second
 
 
 def serve(shares: FairShare, waiting: list[Job], turns: int) -> Counter[str]:
     served: Counter[str] = Counter()
     for _ in range(turns):
-        chosen = shares.choose(waiting)
+        chosen = shares.order(waiting)[0]
         waiting.remove(chosen)
         shares.count(chosen, 10)
         served[chosen.terms.principal] += 1

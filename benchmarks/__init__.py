@@ -1,0 +1,1 @@
+"""Measurements against other people's engines; run them with `make bench`."""

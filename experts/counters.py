@@ -1,0 +1,16 @@
+"""What an engine has done since it was started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Counters:
+    """Steps, rows and tokens run, seconds in steps, and jobs that came to their end."""
+
+    steps: int = 0
+    rows: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    finished: int = 0
