@@ -24,8 +24,8 @@ PACKED = "collegium_packed"
 class Segment:
     """The tokens of one row in a packed step: `start:stop` of the sequence.
 
-    `end` is the row's length after the step; `mask` [stop - start, end] is added to the scores and
-    None where every key is seen.
+    `end` is the row's length after the step; `mask` [stop - start, end] is added to the scores, for
+    a chunk behind cached tokens.
     """
 
     cache: RowCache
@@ -55,15 +55,9 @@ class Packing:
 
     def attend(self, layer: int, query: torch.Tensor, scaling: float | None) -> torch.Tensor:
         """query [tokens, heads, d] → [tokens, heads, d]."""
-        out = torch.empty_like(query)
-        store, heads = self.arena.data[layer], self.arena.shape.heads
-        for segment in self.segments:
-            first = segment.cache.start
-            run = store[first : first + segment.end].transpose(0, 1)[None]
-            keys, values = run[:, :heads], run[:, heads:]
-            rows = query[segment.start : segment.stop]
-            out[segment.start : segment.stop] = _attend(rows, keys, values, segment.mask, scaling)
-        return out
+        store = self.arena.data[layer]
+        found = [_attend(store, query, segment, scaling) for segment in self.segments]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def pack(arena: Arena, caches: Sequence[RowCache], lengths: Sequence[int]) -> Packing:
@@ -76,7 +70,7 @@ def pack(arena: Arena, caches: Sequence[RowCache], lengths: Sequence[int]) -> Pa
     for cache, length in zip(caches, lengths, strict=True):
         end = cache.length + length
         mask = None
-        if length > 1:
+        if length > 1 and cache.length:
             # A chunk behind cached tokens sees all of them and itself causally.
             hidden = torch.ones(length, end, dtype=torch.bool, device=device)
             mask = torch.zeros(length, end, dtype=dtype, device=device).masked_fill_(
@@ -95,16 +89,18 @@ def pack(arena: Arena, caches: Sequence[RowCache], lengths: Sequence[int]) -> Pa
 
 
 def _attend(
-    rows: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    mask: torch.Tensor | None,
-    scaling: float | None,
+    store: torch.Tensor, query: torch.Tensor, segment: Segment, scaling: float | None
 ) -> torch.Tensor:
-    # rows [n, heads, d]; keys and values [1, kv heads, end, d]
-    count, heads, width = rows.shape
-    shared = keys.shape[1]
-    if count == 1:
+    """One row: store [arena tokens, 2 × kv heads, d] → [tokens of the row, heads, d]."""
+    # Views made in one call each: at a few rows, dispatch is a good part of a step.
+    token, head, _ = store.stride()
+    shared, width = store.shape[1] // 2, store.shape[2]
+    shape, strides = (1, shared, segment.end, width), (token, head, token, 1)
+    first = store.storage_offset() + segment.cache.start * token
+    keys = store.as_strided(shape, strides, first)
+    values = store.as_strided(shape, strides, first + shared * head)
+    rows, heads = query[segment.start : segment.stop], query.shape[1]
+    if segment.length == 1:
         # Query heads of one group share keys: as positions of one head they need no copy.
         grouped = rows.view(1, shared, heads // shared, width)
         found = scaled_dot_product_attention(grouped, keys, values, scale=scaling)
@@ -114,7 +110,8 @@ def _attend(
             rows.transpose(0, 1)[None],
             keys,
             values,
-            attn_mask=mask,
+            attn_mask=segment.mask,
+            is_causal=segment.mask is None,
             scale=scaling,
             enable_gqa=True,
         )

@@ -7,11 +7,12 @@ updates beside them. The weights are taken over: the transformers model is empty
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import rms_norm, silu
+from torch.nn.functional import silu
 
 from experts.attention import Packing
 from experts.lowrank import Group, StepGates
@@ -31,14 +32,32 @@ class _Fused:
         return y
 
 
+class _Norm:
+    """Root mean square norm (Zhang and Sennrich 2019, arXiv 1910.07467), in four operations.
+
+    x w / √(mean(x²) + ε) = x (w √n) / √(‖x‖² + n ε)
+    """
+
+    def __init__(self, weight: torch.Tensor, epsilon: float) -> None:
+        size = weight.shape[0]
+        self._weight = weight.float() * math.sqrt(size)
+        self._floor = torch.tensor(math.sqrt(size * epsilon), device=weight.device)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        # In float32 whatever the model's type: sums of squares of half floats overflow.
+        wide = x.float()
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        return (wide * self._weight).div_(torch.hypot(length, self._floor)).to(x.dtype)
+
+
 @dataclass(frozen=True)
 class _Layer:
     qkv: _Fused
     out: _Fused
     gate_up: _Fused
     down: _Fused
-    attention_norm: torch.Tensor
-    mlp_norm: torch.Tensor
+    attention_norm: _Norm
+    mlp_norm: _Norm
 
 
 class FusedDecoder:
@@ -49,13 +68,14 @@ class FusedDecoder:
         self._heads = config.num_attention_heads
         self._shared = config.num_key_value_heads
         self._width = getattr(config, "head_dim", None) or config.hidden_size // self._heads
-        self._epsilon = config.rms_norm_eps
         self._embed = decoder.embed_tokens
         self._rotary = decoder.rotary_emb
-        self._norm = decoder.norm.weight
+        self._norm = _Norm(decoder.norm.weight, config.rms_norm_eps)
+        half = torch.ones(self._width // 2, device=self._embed.weight.device)
+        self._sign = torch.cat((-half, half)).to(self._embed.weight.dtype)
         self._layers = []
         for number, layer in enumerate(decoder.layers):
-            self._layers.append(_fuse(layer, f"model.layers.{number}", kernel))
+            self._layers.append(_fuse(layer, f"model.layers.{number}", kernel, config.rms_norm_eps))
             # Packed weights are a copy: the original goes at once, layer by layer.
             decoder.layers[number] = torch.nn.Identity()
 
@@ -72,25 +92,24 @@ class FusedDecoder:
         """ids [tokens] → hidden states [tokens, hidden] behind the final norm."""
         x = self._embed(ids)
         cos, sin = self._rotary(x, packing.positions[None])
-        cos, sin = cos[0, :, None], sin[0, :, None]
-        size = (x.shape[1],)
+        cos, sin = cos[0, :, None], sin[0, :, None] * self._sign
         for number, layer in enumerate(self._layers):
-            normed = rms_norm(x, size, layer.attention_norm, self._epsilon)
+            normed = layer.attention_norm(x)
             heads = layer.qkv(normed, gates).view(len(ids), -1, self._width)
             query = self._rotate(heads, cos, sin)
             packing.write(number, heads[:, self._heads :])
             found = packing.attend(number, query, None)
             x = x.add_(layer.out(found.view(len(ids), -1), gates))
-            normed = rms_norm(x, size, layer.mlp_norm, self._epsilon)
+            normed = layer.mlp_norm(x)
             gate, up = layer.gate_up(normed, gates).chunk(2, dim=-1)
             x = x.add_(layer.down(silu(gate).mul_(up), gates))
-        return rms_norm(x, size, self._norm, self._epsilon)
+        return self._norm(x)
 
     def _rotate(self, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         """Turn queries and keys in place (Su et al. 2021, RoPE, arXiv 2104.09864)."""
         turned = heads[:, : self._heads + self._shared]
-        first, second = turned.chunk(2, dim=-1)
-        crossed = torch.cat((-second, first), dim=-1)
+        # (-second half, first half) · sin, with the sign inside `sin`.
+        crossed = turned.roll(self._width // 2, dims=-1)
         turned.mul_(cos).addcmul_(crossed, sin)
         return heads[:, : self._heads]
 
@@ -106,7 +125,7 @@ def fits(model: Any) -> bool:  # noqa: ANN401
     )
 
 
-def _fuse(layer: Any, path: str, kernel: Kernel) -> _Layer:  # noqa: ANN401
+def _fuse(layer: Any, path: str, kernel: Kernel, epsilon: float) -> _Layer:  # noqa: ANN401
     attention, mlp = layer.self_attn, layer.mlp
 
     def fused(parent: str, module: Any, *names: str) -> _Fused:  # noqa: ANN401
@@ -123,6 +142,6 @@ def _fuse(layer: Any, path: str, kernel: Kernel) -> _Layer:  # noqa: ANN401
         out=fused("self_attn", attention, "o_proj"),
         gate_up=fused("mlp", mlp, "gate_proj", "up_proj"),
         down=fused("mlp", mlp, "down_proj"),
-        attention_norm=layer.input_layernorm.weight,
-        mlp_norm=layer.post_attention_layernorm.weight,
+        attention_norm=_Norm(layer.input_layernorm.weight, epsilon),
+        mlp_norm=_Norm(layer.post_attention_layernorm.weight, epsilon),
     )
