@@ -7,10 +7,10 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench models clean
+.PHONY: help run test check bench bench-serve bench-engine models clean
 
 help:  ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.torch: constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,8 +42,13 @@ check: $(VENV)/.dev  ## Formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev models  ## Measure the serving path, Serve's switches off and on
+bench: bench-serve bench-engine  ## Measure the serving path and the expert engine
+
+bench-serve: $(VENV)/.dev models  ## Measure the serving path, Serve's switches off and on
 	$(BIN)/python benchmarks/serve_switches.py $(ARGS)
+
+bench-engine: $(VENV)/.dev models  ## Measure the engine against its peers (ARGS="--only stream")
+	$(BIN)/python -m benchmarks.engine $(ARGS)
 
 clean:  ## Remove the virtual environment
 	rm -rf $(VENV)

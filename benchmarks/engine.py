@@ -24,7 +24,7 @@ from benchmarks.bandwidth import bandwidth
 from benchmarks.gated import gated
 from benchmarks.latency import latency
 from benchmarks.llamacpp import llamacpp
-from benchmarks.machine import circumstances
+from benchmarks.machine import Company, await_quiet, circumstances
 from benchmarks.mixtures import greedy, sampled
 from benchmarks.report import Section, save, show
 from benchmarks.stream import stream
@@ -59,10 +59,14 @@ def main() -> None:
     )
     try:
         for name in chosen:
-            # The load before the section is that of others; during it, mostly its own.
-            found = circumstances(options.threads)
+            if options.wait:
+                await_quiet()
+            # The load average before a section is that of others; during it, mostly its own.
+            found, company = circumstances(options.threads), Company()
             section = SECTIONS[name](bench)
+            found["others"] = company.cores()
             show(section, console)
+            console.print(f"others used {found['others']} of {found['cores']} cores meanwhile\n")
             if not options.quick:
                 save(options.out, [section], found)
     finally:
@@ -78,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"sections, separated by commas: {', '.join(SECTIONS)}",
     )
     found.add_argument("--quick", action="store_true", help="tiny sizes; writes no results")
+    found.add_argument("--wait", action="store_true", help="until the machine is quiet")
     found.add_argument("--threads", type=int, default=2, help="of torch and of the peers")
     found.add_argument("--dtype", default="float32", help="of our side in mixtures, stream, trace")
     found.add_argument("--llamacpp-python", default="", help="an interpreter that has xllamacpp")

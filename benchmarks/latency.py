@@ -27,8 +27,9 @@ async def _first(bench: Workbench) -> list[Row]:
     idle, busy = [], []
     async with running(bench.runner()) as engine:
         for number in range(-1, bench.rounds(9)):
+            settle(engine)
             alone = await _short(bench, engine, dice)
-            long = [dice.randrange(10, 40_000) for _ in range(bench.size(2000, 300))]
+            long = [dice.randrange(10, 40_000) for _ in range(bench.size(2000, 1000))]
             reading = asyncio.create_task(ask(engine, long, EXPERTS[1], 1))
             # Somewhere in the long prompt, never at the same place of a step.
             await asyncio.sleep(0.2 + 0.3 * dice.random())
@@ -51,9 +52,6 @@ async def _first(bench: Workbench) -> list[Row]:
 
 
 async def _short(bench: Workbench, engine: Engine, dice: random.Random) -> float:
-    settle_or_go = engine.load == (0, 0)
-    if settle_or_go:
-        engine.runner.arena.clear()
     heard = await ask(engine, bench.prompt(ragged_text(dice, 0)), EXPERTS[0], 2)
     return heard.first
 

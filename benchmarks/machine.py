@@ -31,7 +31,7 @@ def circumstances(threads: int) -> dict[str, Any]:
 def commit() -> str:
     """The commit of this checkout, with `+` where files differ from it."""
     head = _git("rev-parse", "--short=12", "HEAD")
-    changed = _git("status", "--porcelain", "--untracked-files=no")
+    changed = _git("status", "--porcelain", "--", "experts", "benchmarks/*.py")
     return head + ("+" if changed else "")
 
 
@@ -43,6 +43,45 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+class Company:
+    """How many cores other processes kept busy since this was made (Linux; 0 elsewhere)."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._busy, self._own = _busy_seconds(), _own_seconds()
+
+    def cores(self) -> float:
+        """Mean number of cores that others used; children count when they have ended."""
+        wall = time.perf_counter() - self._started
+        others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
+        return round(max(0.0, others / wall), 2)
+
+
+def await_quiet(limit: float = 0.1, window: float = 5.0, patience: float = 1800.0) -> None:
+    """Wait until others use less than `limit` cores over a window of seconds, or patience ends."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        company = Company()
+        time.sleep(window)
+        if company.cores() < limit:
+            break
+
+
+def _busy_seconds() -> float:
+    path = Path("/proc/stat")
+    if not path.is_file():
+        return 0.0
+    fields = [int(field) for field in path.read_text(encoding="utf-8").split("\n")[0].split()[1:]]
+    user, nice, system, _idle, _wait, hard, soft, stolen = fields[:8]
+    ticks = user + nice + system + hard + soft + stolen
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _git(*arguments: str) -> str:

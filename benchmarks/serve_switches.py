@@ -3,7 +3,7 @@
 For each setting the service is started as a user starts it; then `/healthz` (proxy and gateway) and
 `/v1/models` are asked by 1 and by 8 clients. Prints a table and writes JSON.
 
-    make bench ARGS="--seconds 5"
+    make bench-serve ARGS="--seconds 5"
 """
 
 from __future__ import annotations
