@@ -61,6 +61,10 @@ class _Kept:
     tokens: tuple[int, ...]
     keys: list[int] = field(default_factory=list)
 
+    def begins(self, gate: Hashable, tokens: Sequence[int]) -> bool:
+        """Whether it truly starts with these tokens under this gate: a key is only a hash."""
+        return self.gate == gate and self.tokens[: len(tokens)] == tuple(tokens)
+
 
 class Arena:
     """Memory for `tokens` tokens, in blocks of `BLOCK`. Not thread-safe: the engine owns it."""
@@ -133,8 +137,7 @@ class Arena:
         best: tuple[_Kept, int] | None = None
         for key in _keys(gate, tokens[: len(tokens) - 1]):
             found = self._found_by.get(key)
-            # The key is a hash: the tokens decide.
-            if found is None or found[0].tokens[: found[1]] != tuple(tokens[: found[1]]):
+            if found is None or not found[0].begins(gate, tokens[: found[1]]):
                 break
             best = found
         self.looked_up_tokens += len(tokens)

@@ -86,6 +86,19 @@ def test_a_prefix_of_another_gate_or_another_text_is_not_reused() -> None:
         assert right(arena, other, gate, asked)
 
 
+def test_equal_hashes_do_not_make_prefixes_equal() -> None:
+    assert hash(-1) == hash(-2)
+    arena = Arena(SHAPE, 40 * BLOCK)
+    row = arena.reserve(BLOCK)
+    assert row is not None
+    row.length = BLOCK
+    arena.release(row, ("g", -1), [-1] * BLOCK)
+    for gate, token, expected in [(-2, -1, 0), (-1, -2, 0), (-1, -1, BLOCK)]:
+        other = arena.reserve(BLOCK + 1)
+        assert other is not None
+        assert arena.reuse(other, ("g", gate), [token] * (BLOCK + 1)) == expected
+
+
 def test_clearing_forgets_every_prefix() -> None:
     arena = Arena(SHAPE, 8 * BLOCK)
     row = arena.reserve(BLOCK)
