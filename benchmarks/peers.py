@@ -12,8 +12,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig, StaticCache
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-# The default page of 256 tokens and a batch sized by free memory are for GPUs; these were the
-# quickest of a few on this model.
+# The default page of 256 tokens and a batch sized by free memory are for GPUs. These are smaller
+# and have not been tuned: measure others before the figures of this peer are quoted.
 PAGE, BLOCKS, BATCH_TOKENS = 32, 768, 256
 NO_END = -1
 
