@@ -59,7 +59,7 @@ class _Kept:
     row: RowCache
     gate: Hashable
     tokens: tuple[int, ...]
-    keys: list[int] = field(default_factory=list)
+    keys: set[int] = field(default_factory=set)
 
     def begins(self, gate: Hashable, tokens: Sequence[int]) -> bool:
         """Whether it truly starts with these tokens under this gate: a key is only a hash."""
@@ -82,17 +82,22 @@ class Arena:
             device=shape.device,
         )
         self.reused_tokens = 0
-        self.looked_up_tokens = 0
+        self._held = 0
         self._free: list[tuple[int, int]] = [(0, self.capacity)]
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         self._found_by: dict[int, tuple[_Kept, int]] = {}
 
     @property
     def free_tokens(self) -> int:
-        """Tokens of memory that no row holds, cached prefixes counted as free."""
-        return sum(size for _, size in self._free) + sum(
-            kept.row.capacity for kept in self._kept.values()
-        )
+        """Tokens of memory that no row holds, cached prefixes counted as free.
+
+        A plain number: other threads ask for it while the engine's changes the lists.
+        """
+        return self.capacity - self._held
+
+    def fits(self, tokens: int, rows: int) -> bool:
+        """Whether so much memory is free; it may still lie in pieces."""
+        return _whole(tokens) * rows <= self.free_tokens
 
     @property
     def cached_tokens(self) -> int:
@@ -101,11 +106,12 @@ class Arena:
 
     def reserve(self, tokens: int) -> RowCache | None:
         """A run for a row of at most `tokens` tokens; None while no run is long enough."""
-        size = -(-tokens // BLOCK) * BLOCK
+        size = _whole(tokens)
         found = self._fit(size)
         while found is None and self._kept:
             self._forget(next(iter(self._kept.values())))
             found = self._fit(size)
+        self._held += size if found is not None else 0
         return found
 
     def release(self, row: RowCache, gate: Hashable, tokens: Sequence[int]) -> None:
@@ -115,6 +121,7 @@ class Arena:
             gate: equal for rows whose keys and values are equal functions of the tokens.
             tokens: those of the row; what is behind `row.length` is not looked at.
         """
+        self._held -= row.capacity
         whole = row.length // BLOCK * BLOCK
         if row.capacity > whole:
             self._give_back(row.start + whole, row.capacity - whole)
@@ -123,33 +130,31 @@ class Arena:
             kept = _Kept(row, gate, tuple(tokens[:whole]))
             self._kept[id(kept)] = kept
             for count, key in enumerate(_keys(gate, kept.tokens), start=1):
-                if key not in self._found_by:
-                    self._found_by[key] = (kept, count * BLOCK)
-                    kept.keys.append(key)
-            if not kept.keys:
-                self._forget(kept)
+                self._disown(key)
+                self._found_by[key] = (kept, count * BLOCK)
+                kept.keys.add(key)
 
     def reuse(self, row: RowCache, gate: Hashable, tokens: Sequence[int]) -> int:
         """Fill an empty row with the longest cached beginning of `tokens`; returns its length.
 
         At least the last token is left to compute: its logits are wanted.
         """
-        best: tuple[_Kept, int] | None = None
+        path: list[tuple[_Kept, int]] = []
         for key in _keys(gate, tokens[: len(tokens) - 1]):
             found = self._found_by.get(key)
             if found is None or not found[0].begins(gate, tokens[: found[1]]):
                 break
-            best = found
-        self.looked_up_tokens += len(tokens)
-        if best is None:
+            path.append(found)
+        if not path:
             return 0
-        kept, length = best
+        kept, length = path[-1]
         here, there = row.start, kept.row.start
         self.data[:, here : here + length] = self.data[:, there : there + length]
         row.length = length
         self.reused_tokens += length
-        if id(kept) in self._kept:
-            self._kept.move_to_end(id(kept))
+        # The beginning last, so that it outlives what is found only through it.
+        for owner, _ in reversed(path):
+            self._kept.move_to_end(id(owner))
         return length
 
     def clear(self, made_by: Callable[[Any], bool] = lambda _gate: True) -> None:
@@ -167,6 +172,14 @@ class Arena:
                 return RowCache(start, size)
         return None
 
+    def _disown(self, key: int) -> None:
+        # The newest run owns a beginning that several share; one that owns nothing goes at once.
+        owner, _ = self._found_by.pop(key, (None, 0))
+        if owner is not None:
+            owner.keys.remove(key)
+            if not owner.keys:
+                self._forget(owner)
+
     def _forget(self, kept: _Kept) -> None:
         del self._kept[id(kept)]
         for key in kept.keys:
@@ -183,6 +196,10 @@ class Arena:
             else:
                 merged.append((here, length))
         self._free = merged
+
+
+def _whole(tokens: int) -> int:
+    return -(-tokens // BLOCK) * BLOCK
 
 
 def _keys(gate: Hashable, tokens: Sequence[int]) -> list[int]:

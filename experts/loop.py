@@ -33,7 +33,7 @@ class StepLoop:
         self._cancelled: set[Job] = set()
         self._shares = FairShare()
         self._wake = threading.Condition()
-        self._stopping = False
+        self._stopping = self._news = False
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -44,7 +44,7 @@ class StepLoop:
         """End the thread after the step in flight; open jobs get an error."""
         with self._wake:
             self._stopping = True
-            self._wake.notify()
+            self._tell()
         if self._thread.is_alive():
             self._thread.join()
         self.shelf.close()
@@ -71,7 +71,7 @@ class StepLoop:
             self._check_size(job)
             self._shares.arrive(job)
             self._waiting.append(job)
-            self._wake.notify()
+            self._tell()
 
     def _check_size(self, job: Job) -> None:
         rows, capacity = len(job.rows), self.runner.arena.capacity
@@ -91,11 +91,15 @@ class StepLoop:
         if not job.done:
             with self._wake:
                 self._cancelled.add(job)
-                self._wake.notify()
+                self._tell()
 
     def _notify(self) -> None:
         with self._wake:
-            self._wake.notify()
+            self._tell()
+
+    def _tell(self) -> None:
+        self._news = True
+        self._wake.notify()
 
     def _loop(self) -> None:
         try:
@@ -126,10 +130,10 @@ class StepLoop:
             self.counters.tokens += sum(part.count for part in plan)
             self.counters.seconds += time.perf_counter() - started
         else:
-            # Everybody waits for an adapter; its loader notifies.
+            # Nothing to run: all are over, or wait for an adapter, whose loader notifies. What was
+            # told since the step began must not be slept through; deadlines pass without a word.
             with self._wake:
-                if not self._stopping:
-                    self._wake.wait(timeout=0.1)
+                self._wake.wait_for(lambda: self._news, timeout=0.1)
 
     def _run(self, plan: Sequence[Slice]) -> list[Found]:
         works, wanted = [], []
@@ -157,6 +161,7 @@ class StepLoop:
         """Drop what is over, cancelled or late."""
         now = time.monotonic()
         with self._wake:
+            self._news = False
             gone, self._cancelled = self._cancelled, set()
             jobs = [*self._running, *self._waiting]
             late = {j for j in jobs if j.terms.deadline is not None and j.terms.deadline <= now}
@@ -206,6 +211,9 @@ class StepLoop:
 
     def _reserve(self, job: Job) -> bool:
         arena = self.runner.arena
+        if not arena.fits(job.longest, len(job.rows)):
+            # Trying would evict cached prefixes in vain.
+            return False
         caches = [arena.reserve(job.longest) for _ in job.rows]
         granted = [cache for cache in caches if cache is not None]
         for row, cache in zip(job.rows, granted, strict=False):

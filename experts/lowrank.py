@@ -5,8 +5,8 @@
 Layers with a common input (q, k and v; gate and up) are one group and share one product with A.
 The adapters of a stack lie behind each other along the rank, so one product serves rows of every
 gate: a zero gate is the base model, a one-hot gate is one adapter, a soft gate is a weighted blend.
-Only adapters that a step needs are stacked; rows of more than `MAX_STACKED` adapters are cut into
-segments, because the work of one product grows with the adapters in it.
+A step stacks the adapters that it needs, or takes a recent stack that has them; rows of more than
+`MAX_STACKED` adapters are cut into segments, because the work of a product grows with the adapters.
 """
 
 from __future__ import annotations

@@ -113,6 +113,11 @@ class Runner:
         like = model.get_input_embeddings().weight
         head = model.get_output_embeddings()
         self._head = project_with(kernel, [head.weight], [head.bias])
+        if int8 and not fits(model):
+            raise ValueError(
+                f"int8 is for Llama, Mistral and Qwen2 models, not {type(model).__name__}: "
+                "choose another dtype"
+            )
         if fits(model):
             decoder = FusedDecoder(model, kernel)
             self._decode: _Decoder = decoder

@@ -42,6 +42,7 @@ class AdapterShelf:
         self._load = load
         self._resident: OrderedDict[str, None] = OrderedDict()
         self._held: Counter[str] = Counter()
+        self._next: frozenset[str] = self.pinned
         self._loading: dict[str, Future[Adapter]] = {}
         self._failed: dict[str, AdapterError] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="adapters")
@@ -78,6 +79,7 @@ class AdapterShelf:
             future = self._pool.submit(self._load, name)
             self._loading[name] = future
             future.add_done_callback(lambda _: self.notify())
+        self._next = frozenset(fits)
 
     def collect(self) -> tuple[list[Adapter], list[str]]:
         """What was loaded meanwhile, and the names that have to go for it."""
@@ -94,9 +96,8 @@ class AdapterShelf:
             else:
                 raise error
         over = max(0, len(self._resident) - self.capacity)
-        new = {adapter.name for adapter in loaded}
-        kept = self.pinned | self._held.keys() | new
-        evicted = [name for name in self._resident if name not in kept][:over]
+        # The pinned and the held are among the next.
+        evicted = [name for name in self._resident if name not in self._next][:over]
         for name in evicted:
             del self._resident[name]
         self.counters.evictions += len(evicted)

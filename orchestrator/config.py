@@ -60,7 +60,14 @@ class ModelConfig(StrictModel):
     cache_tokens: _Positive = 65_536
     step_tokens: _Positive = 256
     shared_step_tokens: _Positive = 64
-    resident_adapters: _Positive = 64
+    resident_adapters: _Positive = consistency.RESIDENT_ADAPTERS
+
+    @classmethod
+    def conflicts(cls, data: Mapping[str, object]) -> Iterator[PydanticCustomError]:
+        """The int8 kernels are those of a CPU."""
+        device = data.get("device", "auto")
+        if data.get("dtype") == "int8" and device not in ("auto", "cpu"):
+            yield refuse("int8", "dtype", f"'int8' needs `device: cpu`, not {device!r}")
 
 
 class RemoteConfig(StrictModel):

@@ -16,6 +16,7 @@ from orchestrator.deployment import DeploymentConfig
 from orchestrator.request import refuse
 
 Body = Mapping[str, Any]
+RESIDENT_ADAPTERS = 64
 
 
 def conflicts(body: Body) -> Iterator[PydanticCustomError]:
@@ -28,6 +29,7 @@ def conflicts(body: Body) -> Iterator[PydanticCustomError]:
     models = body.get("models")
     if isinstance(models, Mapping) and models:
         yield from _unknown_models(experts, models)
+        yield from _too_many_pinned(experts, models)
     if experts:
         yield from _wrong_generalist(experts, body.get("generalist", "general"))
     if "auto" in experts:
@@ -44,6 +46,19 @@ def _unknown_models(experts: Mapping[str, Body], models: Body) -> Iterator[Pydan
         if isinstance(model, str) and model not in known:
             what = f"is {model!r}, which is none of `models`: name one of {', '.join(known)}"
             yield refuse("unknown_model", f"experts.{name}.model", f"{what}, or add it there")
+
+
+def _too_many_pinned(experts: Mapping[str, Body], models: Body) -> Iterator[PydanticCustomError]:
+    """Pinned adapters must fit, with a place more where others are to be loaded."""
+    for model, settings in models.items():
+        places = _mapping(settings).get("resident_adapters", RESIDENT_ADAPTERS)
+        mine = [e for e in experts.values() if e.get("model") == model and e.get("adapter")]
+        pinned = sum(expert.get("pinned") is True for expert in mine)
+        needed = pinned + (pinned < len(mine))
+        if pinned and type(places) is int and 1 <= places < needed:
+            what = f"is {places}, but {pinned} of {len(mine)} adapters are pinned"
+            fix = f"set {needed} or more, or pin fewer"
+            yield refuse("pinned", f"models.{model}.resident_adapters", f"{what}: {fix}")
 
 
 def _wrong_generalist(experts: Mapping[str, Body], chosen: object) -> Iterator[PydanticCustomError]:

@@ -103,6 +103,21 @@ def test_a_misspelt_key_is_named_with_the_nearest_match(found: object, expected:
             "`models.base.device` must match pattern",
         ),
         (body(models={"base": {}}), "`models.base.source` is required but was not found."),
+        (
+            body(models={"base": {"source": "x", "device": "cuda", "dtype": "int8"}}),
+            "`models.base.dtype` 'int8' needs `device: cpu`, not 'cuda'",
+        ),
+        (
+            body(
+                models={"base": {"source": "x", "resident_adapters": 1}},
+                experts={
+                    "general": {"model": "base"},
+                    "a": {"model": "base", "adapter": "a", "pinned": True},
+                    "b": {"model": "base", "adapter": "b"},
+                },
+            ),
+            "`models.base.resident_adapters` is 1, but 1 of 2 adapters are pinned: set 2 or more",
+        ),
         (body(models={}), "`models` must have at least 1 item"),
         (body(models=[]), "`models` must be a"),
         (with_expert(model="base", collections=["No Space"]), "`experts.more.collections[0]` must"),

@@ -99,6 +99,53 @@ def test_equal_hashes_do_not_make_prefixes_equal() -> None:
         assert arena.reuse(other, ("g", gate), [token] * (BLOCK + 1)) == expected
 
 
+def test_a_longer_text_takes_over_its_beginning() -> None:
+    arena = Arena(SHAPE, 9 * BLOCK)
+    story = list(range(4 * BLOCK))
+    for blocks in (2, 4):
+        row = arena.reserve(blocks * BLOCK)
+        assert row is not None
+        arena.reuse(row, "g", story[: blocks * BLOCK])
+        written(arena, row, "g", story[: blocks * BLOCK])
+        arena.release(row, "g", story[: blocks * BLOCK])
+    assert arena.cached_tokens == 4 * BLOCK
+    last = arena.reserve(3 * BLOCK)
+    assert last is not None
+    assert arena.reuse(last, "g", [*story[: 2 * BLOCK], 999]) == 2 * BLOCK
+    assert right(arena, last, "g", story[: 2 * BLOCK])
+
+
+def test_a_beginning_outlives_what_is_found_through_it() -> None:
+    arena = Arena(SHAPE, 12 * BLOCK)
+    system = [7] * (2 * BLOCK)
+    for mark in (1, 2):
+        tokens = system + [mark] * BLOCK
+        row = arena.reserve(len(tokens))
+        assert row is not None
+        arena.reuse(row, "g", tokens)
+        written(arena, row, "g", tokens)
+        arena.release(row, "g", tokens)
+    again = arena.reserve(4 * BLOCK)
+    assert again is not None
+    assert arena.reuse(again, "g", [*system, *[1] * BLOCK, 5]) == 3 * BLOCK
+    assert arena.reserve(3 * BLOCK) is not None
+    arena.release(again, "h", [])
+    small = arena.reserve(3 * BLOCK)
+    assert small is not None
+    assert arena.reuse(small, "g", [*system, 3]) == 2 * BLOCK
+
+
+def test_what_never_fits_together_is_told_before_anything_is_evicted() -> None:
+    arena = Arena(SHAPE, 6 * BLOCK)
+    first = arena.reserve(2 * BLOCK)
+    held = arena.reserve(2 * BLOCK)
+    assert first is not None and held is not None
+    written(arena, first, "g", [1] * (2 * BLOCK))
+    arena.release(first, "g", [1] * (2 * BLOCK))
+    assert arena.fits(2 * BLOCK, 2) and arena.fits(BLOCK - 3, 4)
+    assert not arena.fits(2 * BLOCK + 1, 2) and not arena.fits(1, 5)
+
+
 def test_clearing_forgets_every_prefix() -> None:
     arena = Arena(SHAPE, 8 * BLOCK)
     row = arena.reserve(BLOCK)

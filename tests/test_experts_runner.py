@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import linear
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from experts import decoder as decoder_module
 from experts import runner as runner_module
 from experts.adapters import load_adapter
 from experts.lowrank import MAX_STACKED, Gate
@@ -130,6 +132,71 @@ def test_a_model_outside_the_family_gives_the_same_logits(
     torch.testing.assert_close(
         run(plain, gates, texts(3)), run(fused, gates, texts(3)), atol=2e-4, rtol=1e-4
     )
+
+
+SHAPE = {
+    "vocab_size": 300,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+    "eos_token_id": 2,
+    "bos_token_id": 1,
+    "pad_token_id": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "in_family"),
+    [
+        ("Llama", {"attention_bias": True, "mlp_bias": True}, True),
+        ("Llama", {"tie_word_embeddings": True, "head_dim": 16}, True),
+        ("Mistral", {"sliding_window": None}, True),
+        ("Mistral", {"sliding_window": 64}, False),
+        ("Qwen2", {}, True),
+        ("Qwen3", {"head_dim": 16}, False),
+    ],
+)
+def test_the_logits_are_those_of_transformers(
+    tiny_dir: Path, tmp_path: Path, kind: str, config: dict[str, object], in_family: bool
+) -> None:
+    """A prompt in two chunks, then single tokens, beside another row; biases are not zero."""
+    torch.manual_seed(3)
+    made = getattr(transformers, f"{kind}Config")(**{**SHAPE, **config})
+    model = getattr(transformers, f"{kind}ForCausalLM")(made).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.5)
+            elif "norm" in name:
+                parameter.uniform_(0.5, 1.5)
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_dir).save_pretrained(tmp_path)
+    assert decoder_module.fits(model) is in_family
+    runner = Runner(tmp_path, device="cpu", threads=1, cache_tokens=1024)
+    long, other = list(range(20, 60)), [5, 6, 7, 8]
+    rows = [runner.arena.reserve(len(text)) for text in (long, other)]
+    found = []
+    for start, stop, beside in [(0, 17, 0), (17, 38, 1), (38, 39, 2), (39, 40, 3)]:
+        works = [Work(rows[0], {}, long[start:stop], [stop - start - 1])]
+        works.append(Work(rows[1], {}, [other[beside]], [0]))
+        found.append(runner.run(works))
+    with torch.inference_mode():
+        first, second = (model(torch.tensor([text])).logits[0] for text in (long, other))
+    for (mine, theirs), stop, beside in zip(found, (17, 38, 39, 40), range(4), strict=True):
+        torch.testing.assert_close(mine[0], first[stop - 1], atol=2e-4, rtol=1e-4)
+        torch.testing.assert_close(theirs[0], second[beside], atol=2e-4, rtol=1e-4)
+
+
+def test_int8_is_refused_for_a_model_that_it_cannot_compute(tiny_dir: Path, tmp_path: Path) -> None:
+    config = transformers.Qwen3Config(**{**SHAPE, "head_dim": 16})
+    transformers.Qwen3ForCausalLM(config).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_dir).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="not Qwen3ForCausalLM: choose another dtype"):
+        Runner(tmp_path, device="cpu", dtype="int8", threads=1, cache_tokens=64)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 16, 31, 64, 65, 200])

@@ -6,6 +6,7 @@ import asyncio
 import random
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -19,6 +20,7 @@ from experts.adapters import WEIGHTS_FILE, Adapter, AdapterError
 from experts.generation import Chunk, ExpertError, Generation, Late, LocalMode, Sampling
 from experts.limits import EngineLimits
 from experts.local import LocalExperts, LocalSpec
+from experts.loop import StepLoop
 from experts.shelf import AdapterShelf
 
 COUNT, RESIDENT = 9, 3
@@ -210,6 +212,50 @@ async def test_nothing_is_left_behind_when_all_have_gone(narrow: LocalExperts) -
     arena = narrow.engine.runner.arena
     assert narrow.engine.load == (0, 0)
     assert arena.free_tokens == arena.capacity
+
+
+@pytest.mark.models
+async def test_stats_may_be_asked_for_at_any_time(roomy: LocalExperts) -> None:
+    rng, stop = random.Random(5), threading.Event()
+    faults: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            while not stop.is_set():
+                roomy.stats()
+                time.sleep(0.0005)
+        except RuntimeError as error:
+            faults.append(error)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        await asyncio.gather(*(collect(roomy, asked(rng, str(n))) for n in range(24)))
+    finally:
+        stop.set()
+        watcher.join()
+    assert faults == []
+    assert roomy.stats()["finished_requests"] >= 24
+
+
+class Told(StepLoop):
+    """A loop that is told something just after it has looked."""
+
+    def _admit(self) -> None:
+        super()._admit()
+        self.shelf.notify()
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(("kind", "sleeps"), [(StepLoop, True), (Told, False)])
+def test_what_is_told_before_the_loop_sleeps_is_not_slept_through(
+    roomy: LocalExperts, kind: type[StepLoop], sleeps: bool
+) -> None:
+    loop = kind(roomy.engine.runner, EngineLimits(), AdapterShelf.of([]))
+    started = time.perf_counter()
+    for _ in range(5):
+        loop._step()
+    assert (time.perf_counter() - started > 0.45) is sleeps
 
 
 @pytest.mark.models
