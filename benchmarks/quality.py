@@ -144,7 +144,9 @@ class Quality:
         ]
 
     def _gates(self, routed: Sequence[Sequence[float]]) -> dict[str, list[Weights]]:
-        alone = {n: [{} if n == "general" else {n: 1.0}] * len(routed) for n in EXPERTS}
+        alone: dict[str, list[Weights]] = {
+            n: [{} if n == "general" else {n: 1.0}] * len(routed) for n in EXPERTS
+        }
         blend: list[Weights] = [
             {n: w for n, w in zip(EXPERTS, weights, strict=True) if n != "general"}
             for weights in routed
