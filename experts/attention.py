@@ -104,7 +104,7 @@ def _attend(
         # Query heads of one group share keys: as positions of one head they need no copy.
         grouped = rows.view(1, shared, heads // shared, width)
         found = scaled_dot_product_attention(grouped, keys, values, scale=scaling)
-        out = found.view(1, heads, width)
+        out = found.reshape(1, heads, width)
     else:
         found = scaled_dot_product_attention(
             rows.transpose(0, 1)[None],

@@ -99,7 +99,7 @@ class FusedDecoder:
             query = self._rotate(heads, cos, sin)
             packing.write(number, heads[:, self._heads :])
             found = packing.attend(number, query, None)
-            x = x.add_(layer.out(found.view(len(ids), -1), gates))
+            x = x.add_(layer.out(found.reshape(len(ids), -1), gates))
             normed = layer.mlp_norm(x)
             gate, up = layer.gate_up(normed, gates).chunk(2, dim=-1)
             x = x.add_(layer.down(silu(gate).mul_(up), gates))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from experts.adapters import Adapter
 from experts.examples import Example
 from experts.gated import gate_layers
-from experts.training import row_losses
+from experts.losses import row_losses
 
 BASE = "base"
 _RESAMPLES = 10_000

@@ -56,12 +56,13 @@ class Terms:
     """What a request asks of the scheduler.
 
     A larger `priority` goes first; `deadline` is a moment of `time.monotonic`; requests of equal
-    priority share the engine evenly between principals.
+    priority share the engine evenly between principals. `arrived` is set by the scheduler.
     """
 
     priority: int = 0
     deadline: float | None = None
     principal: str = ""
+    arrived: float = 0.0
 
 
 USUAL = Terms()

@@ -31,7 +31,7 @@ class StepLoop:
         self._waiting: list[Job] = []
         self._running: list[Job] = []
         self._cancelled: set[Job] = set()
-        self._shares = FairShare()
+        self._shares = FairShare(limits.ageing_s)
         self._wake = threading.Condition()
         self._stopping = self._news = False
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)

@@ -14,6 +14,7 @@ from experts.adapters import Adapter
 from experts.arena import Arena, CacheShape, RowCache
 from experts.attention import PACKED, Packing, pack
 from experts.decoder import FusedDecoder, fits
+from experts.device import choose_device
 from experts.gated import decoder_linears, gate_layers
 from experts.lowrank import AdapterBank, Gate, StepGates, arrange
 from experts.projection import kernel_for, project_with
@@ -56,7 +57,7 @@ class Runner:
     ) -> None:
         if threads:
             torch.set_num_threads(threads)
-        self.device = _device(device)
+        self.device = choose_device(device)
         self.dtype = _dtype(dtype, self.device)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -154,11 +155,6 @@ def _cache_shape(config: Any, dtype: torch.dtype, device: torch.device) -> Cache
         dtype=dtype,
         device=device,
     )
-
-
-def _device(name: str) -> torch.device:
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(auto if name == "auto" else name)
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

@@ -196,6 +196,9 @@ def _convert_gguf(path: Path, target: Path, progress: Progress) -> None:
     plain.load_state_dict(model.state_dict())
     plain.generation_config = model.generation_config
     plain.save_pretrained(target)
+    # Some versions of the loader guess the tokenizer's end token; the file's own ends the answers.
+    if config.eos_token_id is not None:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
     tokenizer.save_pretrained(target)
     progress(label, 3, 3)
 

@@ -1,8 +1,7 @@
 """Training of one expert: a LoRA adapter over a frozen base (Hu et al. 2021, arXiv 2106.09685).
 
-Loss is the mean cross-entropy of the response tokens only; the vocabulary projection, a fifth of
-the work of a small model, is computed at those positions alone. Batches hold rows of similar
-length. A run that is stopped continues from its last checkpoint to the same weights.
+Loss is the mean cross-entropy of the response tokens only. Batches hold rows of similar length. A
+run that is stopped continues from its last checkpoint to the same weights.
 """
 
 from __future__ import annotations
@@ -18,18 +17,21 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.nn import functional
 
 from experts.checkpoint import Checkpoint, Saved, settle
 from experts.examples import Example, bucket
+from experts.losses import mean_loss, token_losses
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-_IGNORED = -100
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What decides the weights of an adapter, besides data and base."""
+    """What decides the weights of an adapter, besides data and base.
+
+    With `invocation` tokens the adapter acts only from their last occurrence in the prompt on
+    (activated LoRA, Greenewald et al. 2025, arXiv 2504.12397); before them the base is alone.
+    """
 
     rank: int = 8
     alpha: int = 16
@@ -41,6 +43,7 @@ class TrainingOptions:
     seed: int = 0
     checkpoint_every: int = 50
     targets: tuple[str, ...] = TARGETS
+    invocation: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,10 @@ def train_adapter(
     )
     peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
     run = _Run(peft_model, examples, folder, options, base)
-    before = mean_loss(peft_model, held_out, options.batch_tokens)
+    before = mean_loss(peft_model, held_out, options.batch_tokens, options.invocation)
     seconds = run.train(on_step)
-    after = mean_loss(peft_model, held_out, options.batch_tokens)
-    save_adapter(peft_model, folder, base)
+    after = mean_loss(peft_model, held_out, options.batch_tokens, options.invocation)
+    save_adapter(peft_model, folder, base, options.invocation)
     run.checkpoint.remove()
     return TrainingReport(
         rows=len(examples),
@@ -164,7 +167,7 @@ class _Run:
         return self.seconds
 
     def _step(self, batch: Sequence[Example]) -> tuple[float, int]:
-        losses = token_losses(self.model, batch)
+        losses = token_losses(self.model, batch, self.options.invocation)
         loss = losses.mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -190,8 +193,8 @@ class _Run:
                     parameter.copy_(saved.tensors[f"p:{name}"])
                     self.optimizer.state[parameter] = {
                         "step": torch.tensor(float(saved.done)),
-                        "exp_avg": saved.tensors[f"m:{name}"],
-                        "exp_avg_sq": saved.tensors[f"v:{name}"],
+                        "exp_avg": saved.tensors[f"m:{name}"].to(parameter.device),
+                        "exp_avg_sq": saved.tensors[f"v:{name}"].to(parameter.device),
                     }
             self.done, self.seconds = saved.done, saved.seconds
             self.schedule.last_epoch = self.done
@@ -201,55 +204,12 @@ class _Run:
                 group["lr"] = self.options.learning_rate * scale(self.done)
 
 
-def token_losses(model: Any, batch: Sequence[Example]) -> torch.Tensor:  # noqa: ANN401
-    """Cross-entropy in nats of every response token of the batch, flattened row by row."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    device = next(causal.parameters()).device
-    width = max(len(e.tokens) for e in batch)
-    ids = torch.zeros(len(batch), width, dtype=torch.long)
-    mask = torch.zeros(len(batch), width, dtype=torch.long)
-    labels = torch.full((len(batch), width), _IGNORED)
-    for row, example in enumerate(batch):
-        length = len(example.tokens)
-        ids[row, :length] = torch.tensor(example.tokens)
-        mask[row, :length] = 1
-        labels[row, example.prompt_length : length] = ids[row, example.prompt_length : length]
-    hidden = causal.get_decoder()(input_ids=ids.to(device), attention_mask=mask.to(device))[0]
-    targets = labels[:, 1:].to(device)
-    trained = targets != _IGNORED
-    logits = causal.get_output_embeddings()(hidden[:, :-1][trained])
-    return functional.cross_entropy(logits.float(), targets[trained], reduction="none")
-
-
-def row_losses(
+def save_adapter(
     model: Any,  # noqa: ANN401
-    examples: Sequence[Example],
-    batch_tokens: int,
-    on_batch: Callable[[int, int], None] = lambda _done, _total: None,
-) -> list[tuple[Example, float]]:
-    """Summed loss (nats) of each example's response, without gradients."""
-    found: list[tuple[Example, float]] = []
-    was_training = model.training
-    model.eval()
-    batches = bucket(examples, batch_tokens, seed=0)
-    with torch.inference_mode():
-        for number, batch in enumerate(batches, start=1):
-            lengths = [e.response_length for e in batch]
-            losses = torch.split(token_losses(model, batch), lengths)
-            found += [(e, float(part.sum())) for e, part in zip(batch, losses, strict=True)]
-            on_batch(number, len(batches))
-    model.train(was_training)
-    return found
-
-
-def mean_loss(model: Any, examples: Sequence[Example], batch_tokens: int) -> float:  # noqa: ANN401
-    """Mean loss in nats per response token; NaN without examples."""
-    rows = row_losses(model, examples, batch_tokens)
-    tokens = sum(e.response_length for e, _ in rows)
-    return sum(loss for _, loss in rows) / tokens if tokens else math.nan
-
-
-def save_adapter(model: Any, folder: Path, base: str) -> None:  # noqa: ANN401
+    folder: Path,
+    base: str,
+    invocation: Sequence[int] = (),
+) -> None:
     """Write a PEFT folder in float16. What a crash leaves is whole, or is refused by the loader."""
     scratch = folder.with_name(folder.name + ".writing")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -260,6 +220,7 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:  # noqa: ANN401
     config = json.loads((scratch / "adapter_config.json").read_text())
     # PEFT records where the base lay on this machine, which tells nobody else which one it was.
     config["base_model_name_or_path"] = base
+    config["alora_invocation_tokens"] = list(invocation) or None
     (scratch / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
     folder.mkdir(parents=True, exist_ok=True)
     # Weights never lie beside the configuration of others, whose scale may differ unnoticed.

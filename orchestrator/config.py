@@ -46,7 +46,8 @@ class ModelConfig(StrictModel):
     """A base model: an embedded name, a Hub id, a folder or a GGUF file.
 
     `context` bounds prompt and answer in tokens; `threads` are CPU threads of one replica (0: as
-    torch decides); `cache_tokens` bounds keys and values of one replica in tokens.
+    torch decides); `cache_tokens` bounds keys and values of one replica in tokens; `ageing_s` is
+    the waiting that makes up for one level of priority, in seconds.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -55,11 +56,12 @@ class ModelConfig(StrictModel):
     dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
     context: _Positive = 2048
     threads: Annotated[int, Field(ge=0)] = 0
-    max_rows: _Positive = 32
+    max_rows: _Positive = consistency.MAX_ROWS
     max_waiting: _Positive = 256
     cache_tokens: _Positive = 65_536
     step_tokens: _Positive = 256
     shared_step_tokens: _Positive = 64
+    ageing_s: _Seconds = 10.0
     resident_adapters: _Positive = consistency.RESIDENT_ADAPTERS
 
     @classmethod
@@ -126,7 +128,7 @@ class RouterConfig(StrictModel):
     """The gate's weights folder (`embedded`, or a path) and the policy over its probabilities."""
 
     weights: str = "embedded"
-    top_k: _Positive = 2
+    top_k: _Positive = consistency.TOP_K
     top_p: Share = 0.85
     min_confidence: Probability = 0.45
     min_weight: Probability = 0.15

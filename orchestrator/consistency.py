@@ -14,9 +14,12 @@ from pydantic_core import PydanticCustomError
 
 from orchestrator.deployment import DeploymentConfig
 from orchestrator.request import refuse
+from orchestrator.seats import Seats
 
 Body = Mapping[str, Any]
 RESIDENT_ADAPTERS = 64
+MAX_ROWS = 32
+TOP_K = 2
 
 
 def conflicts(body: Body) -> Iterator[PydanticCustomError]:
@@ -30,6 +33,7 @@ def conflicts(body: Body) -> Iterator[PydanticCustomError]:
     if isinstance(models, Mapping) and models:
         yield from _unknown_models(experts, models)
         yield from _too_many_pinned(experts, models)
+        yield from _too_few_seats(experts, models, body)
     if experts:
         yield from _wrong_generalist(experts, body.get("generalist", "general"))
     if "auto" in experts:
@@ -59,6 +63,31 @@ def _too_many_pinned(experts: Mapping[str, Body], models: Body) -> Iterator[Pyda
             what = f"is {places}, but {pinned} of {len(mine)} adapters are pinned"
             fix = f"set {needed} or more, or pin fewer"
             yield refuse("pinned", f"models.{model}.resident_adapters", f"{what}: {fix}")
+
+
+def _too_few_seats(
+    experts: Mapping[str, Body], models: Body, body: Body
+) -> Iterator[PydanticCustomError]:
+    """Whatever experts the router may choose, their engine must be able to mix them."""
+    top_k = _mapping(body.get("router")).get("top_k", TOP_K)
+    mode = str(_mapping(body.get("combination")).get("mode", "mixture"))
+    for model, settings in models.items():
+        seats = _seats(experts, model, _mapping(settings))
+        for short in seats.shortages(top_k, mode) if seats and type(top_k) is int else ():
+            what = f"does not suffice to mix as many experts as `router.top_k` allows, {top_k}"
+            fix = f"set it to {short.needed} or more, or `router.top_k` to {short.room}"
+            yield refuse("seats", f"models.{model}.{short.key}", f"{what}: {fix}")
+
+
+def _seats(experts: Mapping[str, Body], model: str, settings: Body) -> Seats | None:
+    places = settings.get("resident_adapters", RESIDENT_ADAPTERS)
+    rows = settings.get("max_rows", MAX_ROWS)
+    mine = [expert for expert in experts.values() if expert.get("model") == model]
+    adapted = [expert for expert in mine if expert.get("adapter")]
+    pinned = sum(expert.get("pinned") is True for expert in adapted)
+    if type(places) is not int or type(rows) is not int:
+        return None
+    return Seats(pinned, places - pinned, rows, len(mine), len(adapted) - pinned)
 
 
 def _wrong_generalist(experts: Mapping[str, Body], chosen: object) -> Iterator[PydanticCustomError]:

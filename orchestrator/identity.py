@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+HIGHEST_PRIORITY = 10
+"""The largest `routing.priority` there is; the smallest is as far below 0."""
+
 
 @dataclass(frozen=True)
 class Principal:
-    """A caller. `experts` and `collections` are the names it may use; None means all."""
+    """A caller. `experts` and `collections` are the names it may use; None means all.
+
+    `max_priority` is the largest `routing.priority` that it may ask for.
+    """
 
     tenant: str = "default"
     experts: frozenset[str] | None = None
     collections: frozenset[str] | None = None
+    max_priority: int = 0
 
     def may_ask(self, expert: str) -> bool:
         """Whether the caller may be answered by this expert."""
@@ -22,5 +29,5 @@ class Principal:
         return self.collections is None or collection in self.collections
 
 
-EVERYONE = Principal()
-"""The principal of requests that carry no key."""
+EVERYONE = Principal(max_priority=HIGHEST_PRIORITY)
+"""The principal of requests to a service that has no keys."""

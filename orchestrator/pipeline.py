@@ -233,6 +233,7 @@ class Pipeline:
             experts=team.experts,
             sampling=task.sampling,
             posterior=task.weighting is Weighting.POSTERIOR,
+            priority=task.priority,
             deadline_s=None if task.deadline is None else task.deadline - time.monotonic(),
             principal=task.principal.tenant,
         )

@@ -224,5 +224,6 @@ def local_spec(config: Config, model: str) -> LocalSpec:
         max_tokens_in_cache=settings.cache_tokens,
         step_tokens=settings.step_tokens,
         shared_step_tokens=settings.shared_step_tokens,
+        ageing_s=settings.ageing_s,
     )
     return replace(spec, limits=limits)

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic import model_validator as validator
 from pydantic_core import PydanticCustomError
 
+from orchestrator.identity import HIGHEST_PRIORITY
 from orchestrator.validation import merged
 
 Whole = Annotated[int, Strict()]
@@ -34,6 +35,7 @@ Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 Probability = Annotated[float, Strict(), Field(ge=0, le=1)]
 NonNegative = Annotated[float, Strict(), Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]
+Priority = Annotated[int, Strict(), Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
 
 
 def _branch(value: object) -> str | None:
@@ -182,7 +184,8 @@ class ChatMessage(StrictModel):
 class RoutingOptions(StrictModel):
     """What a caller may say about routing; what is left out is the router's or the config's choice.
 
-    `deadline_ms` counts from arrival, `weights` are non-negative and are normalised to sum to 1.
+    `deadline_ms` counts from arrival, `weights` are non-negative and are normalised to sum to 1; a
+    larger `priority` goes first.
     """
 
     not_served = dict.fromkeys(("session", "locale", "preferences", "max_cost"))
@@ -197,6 +200,7 @@ class RoutingOptions(StrictModel):
     weights: Annotated[dict[str, NonNegative], Field(min_length=1)] | None = None
     weighting: Weighting | None = None
     deadline_ms: Count | None = None
+    priority: Priority | None = None
 
     @validator(mode="after")
     def _weigh_something(self) -> Self:

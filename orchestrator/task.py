@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experts.generation import Sampling
@@ -12,6 +12,7 @@ from orchestrator.config import Config
 from orchestrator.errors import InvalidRequest, NotFound, PermissionDenied
 from orchestrator.identity import Principal
 from orchestrator.request import ChatRequest, Grounding, Mode, Role, RoutingOptions, Weighting
+from orchestrator.seats import Seats
 from router.overrides import Overrides
 
 AUTO = "auto"
@@ -31,6 +32,7 @@ class Task:
     grounding: Grounding
     collections: tuple[str, ...] | None
     principal: Principal
+    priority: int = 0
     started: float = field(default_factory=time.monotonic)
     deadline: float | None = None
 
@@ -54,17 +56,20 @@ def accept(request: ChatRequest, principal: Principal, config: Config) -> Task:
     routing = request.routing or RoutingOptions()
     messages = _messages(request, config)
     started = time.monotonic()
+    overrides = _overrides(request, routing, principal, config)
+    _check_seats(request, routing, overrides, config)
     return Task(
         id=f"chatcmpl-{secrets.token_hex(12)}",
         model=request.model,
         messages=messages,
         sampling=_sampling(request, config),
-        overrides=_overrides(request, routing, principal, config),
+        overrides=overrides,
         mode=routing.mode,
         weighting=routing.weighting or Weighting.ROUTER,
         grounding=_grounding(routing, config),
         collections=_collections(routing, principal),
         principal=principal,
+        priority=_priority(routing, principal),
         started=started,
         deadline=started + routing.deadline_ms / 1000 if routing.deadline_ms else None,
     )
@@ -176,6 +181,56 @@ def _allowed(
     if not allowed:
         raise PermissionDenied("No expert is open to this key.", param="routing.experts")
     return allowed
+
+
+def _check_seats(
+    request: ChatRequest, routing: RoutingOptions, overrides: Overrides, config: Config
+) -> None:
+    """Refuse a mix for which the engine could never have room, whatever the router says."""
+    mode = routing.mode or config.combination.mode
+    if overrides.weights is not None:
+        key = "routing.weights" if request.model == AUTO else "model"
+        names = [name for name, weight in overrides.weights.items() if weight > 0]
+        count = len(names)
+    else:
+        key = "routing.mode" if routing.top_k is None else "routing.top_k"
+        names = list(overrides.experts or config.experts)
+        count = routing.top_k or config.router.top_k
+    models = {config.experts[name].model for name in names}
+    # Experts of several bases that a caller forces are not mixed at all.
+    mixes = mode in (Mode.BLEND, Mode.MIXTURE) and (overrides.weights is None or len(models) == 1)
+    for model in models - {None} if mixes else ():
+        for short in _seats(names, str(model), config).shortages(count, mode):
+            raise InvalidRequest(
+                f"`{key}` asks for a mix of {count} experts, but model {model!r} has room for "
+                f"{short.room} in one answer: ask for {short.room} at most, or for `routing.mode` "
+                f"'rank', or have `models.{model}.{short.key}` set to {short.needed} or more.",
+                param=key,
+            )
+
+
+def _seats(names: Sequence[str], model: str, config: Config) -> Seats:
+    settings = config.models[model]
+    pinned = {n for n, e in config.experts.items() if e.model == model and e.adapter and e.pinned}
+    mine = [name for name in names if config.experts[name].model == model]
+    return Seats(
+        pinned=len(pinned),
+        adapters=settings.resident_adapters - len(pinned),
+        rows=settings.max_rows,
+        experts=len(mine),
+        loose=sum(config.experts[name].adapter is not None for name in {*mine} - pinned),
+    )
+
+
+def _priority(routing: RoutingOptions, principal: Principal) -> int:
+    priority, most = routing.priority or 0, principal.max_priority
+    if priority > most:
+        raise PermissionDenied(
+            f"`routing.priority` is {priority}, this key may ask for at most {most}: ask for no "
+            "more, or have the operator of this service raise the key's `max_priority`.",
+            param="routing.priority",
+        )
+    return priority
 
 
 def _grounding(routing: RoutingOptions, config: Config) -> Grounding:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from experts.limits import EngineLimits
 from orchestrator.app import build
+from orchestrator.config import Config
+from orchestrator.replicas import local_spec
 
 
 def options(placement: str) -> dict[str, Any]:
@@ -47,3 +51,15 @@ def test_a_deployment_gets_what_any_of_its_experts_asks_for(
     placement: str, expected: dict[str, Any]
 ) -> None:
     assert options(placement) == expected
+
+
+def test_every_limit_of_a_model_reaches_its_engine() -> None:
+    limits = {"context": 11, "max_rows": 12, "max_waiting": 13, "ageing_s": 1.5}
+    steps = {"step_tokens": 15, "shared_step_tokens": 14}
+    model = {"source": "x", "cache_tokens": 16, "resident_adapters": 17, **limits, **steps}
+    body = {"models": {"base": model}, "experts": {"general": {"model": "base"}}}
+    spec = local_spec(Config.check(body), "base")
+    expected = {**limits, **steps, "max_tokens_in_cache": 16}
+    assert (asdict(spec.limits), spec.resident) == (expected, 17)
+    default = {"models": {"base": {"source": "x"}}, "experts": {"general": {"model": "base"}}}
+    assert local_spec(Config.check(default), "base").limits == EngineLimits()

@@ -24,10 +24,10 @@ LENGTH = 20
 
 @pytest.mark.parametrize("name", ["plain", "red"])
 async def test_greedy_tokens_are_those_of_continuous_batching(
-    tiny_dir: Path, tmp_path: Path, name: str
+    tiny_dir: Path, tmp_path: Path, name: str, device: str
 ) -> None:
     adapter = write_adapters(tiny_dir, tmp_path)["red"]
-    runner = Runner(tiny_dir, device="cpu", threads=1, cache_tokens=4096)
+    runner = Runner(tiny_dir, device=device, dtype="float32", threads=1, cache_tokens=4096)
     runner.load([load_adapter("red", adapter, runner.linears)])
     runner.ends = frozenset()
     engine = Engine(runner, EngineLimits(context=256))

@@ -44,10 +44,12 @@ def adapters(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_dir: Path, adapters: dict[str, Path]) -> AsyncIterator[LocalExperts]:
+def tiny(tiny_dir: Path, adapters: dict[str, Path], device: str) -> AsyncIterator[LocalExperts]:
     experts = (("plain", None), *((name, str(folder)) for name, folder in adapters.items()))
     limits = EngineLimits(context=256, max_rows=12, max_waiting=20, step_tokens=64)
-    local = LocalExperts(LocalSpec(str(tiny_dir), experts, device="cpu", threads=1, limits=limits))
+    local = LocalExperts(
+        LocalSpec(str(tiny_dir), experts, device=device, dtype="float32", threads=1, limits=limits)
+    )
     yield local
     local.engine.stop()
 
@@ -291,7 +293,9 @@ async def test_a_full_waiting_line_refuses(tiny: LocalExperts) -> None:
     assert len({text(chunks) for chunks in answered}) == 1
 
 
-async def test_embedded_experts_equal_generate_with_peft_token_for_token(base_dir: Path) -> None:
+async def test_embedded_experts_equal_generate_with_peft_token_for_token(
+    base_dir: Path, device: str
+) -> None:
     from experts.adapters import EMBEDDED
 
     names = ("general", "code", "legal", "multilingual")
@@ -299,7 +303,8 @@ async def test_embedded_experts_equal_generate_with_peft_token_for_token(base_di
         LocalSpec(
             "smollm2-135m-instruct",
             tuple((n, None if n == "general" else f"embedded:{n}") for n in names),
-            device="cpu",
+            device=device,
+            dtype="float32",
         )
     )
     asked = [

@@ -14,7 +14,7 @@ from experts.adapters import Adapter, load_adapter
 from experts.evaluation import Cell, EvaluationError, loss_matrix
 from experts.examples import Example, Row, tokenise
 from experts.gated import decoder_linears
-from experts.training import mean_loss, row_losses
+from experts.losses import mean_loss, row_losses
 
 
 @pytest.fixture(scope="module")

@@ -224,9 +224,9 @@ GATES: dict[str, Gate] = {n: {} if n == "plain" else {n: 1.0} for n in ("plain",
 
 
 @pytest.fixture(scope="module")
-def runner(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+def runner(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory, device: str) -> Runner:
     folders = write_adapters(tiny_dir, tmp_path_factory.mktemp("adapters"))
-    runner = Runner(tiny_dir, device="cpu", threads=1, cache_tokens=4096)
+    runner = Runner(tiny_dir, device=device, dtype="float32", threads=1, cache_tokens=4096)
     runner.load([load_adapter(n, f, runner.linears) for n, f in folders.items()])
     return runner
 

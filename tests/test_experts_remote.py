@@ -79,6 +79,8 @@ async def test_what_the_caller_asked_for_is_passed_on(
         (("system", "Be brief."), ("user", "x")),
         (("far", 1.0),),
         Sampling(7, temperature=0.5, top_p=0.9, seed=3, stop=("END",), logprobs=2),
+        # Upstreams have no word for it.
+        priority=5,
     )
     await gathered(expert(misbehaving_url, "legal"), asked)
     (body,) = misbehaving.bodies

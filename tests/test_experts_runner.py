@@ -54,15 +54,15 @@ def oracle(tiny_dir: Path, folders: dict[str, Path]) -> PeftModel:
     return model.eval()
 
 
-def loaded(tiny_dir: Path, folders: dict[str, Path], dtype: str = "auto") -> Runner:
-    runner = Runner(tiny_dir, device="cpu", threads=1, cache_tokens=8192, dtype=dtype)
+def loaded(tiny_dir: Path, folders: dict[str, Path], device: str, dtype: str = "float32") -> Runner:
+    runner = Runner(tiny_dir, device=device, threads=1, cache_tokens=8192, dtype=dtype)
     runner.load([load_adapter(n, f, runner.linears) for n, f in folders.items()])
     return runner
 
 
 @pytest.fixture(scope="module")
-def fused(tiny_dir: Path, folders: dict[str, Path]) -> Runner:
-    return loaded(tiny_dir, folders)
+def fused(tiny_dir: Path, folders: dict[str, Path], device: str) -> Runner:
+    return loaded(tiny_dir, folders, device)
 
 
 def run(runner: Runner, gates: Sequence[Gate], texts: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -72,7 +72,7 @@ def run(runner: Runner, gates: Sequence[Gate], texts: Sequence[Sequence[int]]) -
         for row, gate, text in zip(rows, gates, texts, strict=True)
         if row is not None
     ]
-    found = torch.cat(runner.run(works))
+    found = torch.cat(runner.run(works)).cpu()
     for work in works:
         runner.arena.release(work.cache, "", [])
     runner.arena.clear()
@@ -109,9 +109,9 @@ def test_the_order_of_rows_does_not_matter(fused: Runner) -> None:
 
 
 def test_a_replaced_adapter_is_the_new_one_and_an_unloaded_one_is_gone(
-    tiny_dir: Path, folders: dict[str, Path], oracle: PeftModel
+    tiny_dir: Path, folders: dict[str, Path], oracle: PeftModel, device: str
 ) -> None:
-    runner = loaded(tiny_dir, {n: folders[n] for n in ("a0", "a1")})
+    runner = loaded(tiny_dir, {n: folders[n] for n in ("a0", "a1")}, device)
     text = texts(1)
     before = run(runner, [{"a0": 1.0}], text)[0]
     torch.testing.assert_close(before, expected(oracle, "a0", text[0]), atol=2e-4, rtol=1e-4)
@@ -123,11 +123,15 @@ def test_a_replaced_adapter_is_the_new_one_and_an_unloaded_one_is_gone(
 
 
 def test_a_model_outside_the_family_gives_the_same_logits(
-    tiny_dir: Path, folders: dict[str, Path], fused: Runner, monkeypatch: pytest.MonkeyPatch
+    tiny_dir: Path,
+    folders: dict[str, Path],
+    fused: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(runner_module, "fits", lambda _model: False)
-        plain = loaded(tiny_dir, folders)
+        plain = loaded(tiny_dir, folders, device)
     gates: list[Gate] = [{}, {"a1": 1.0}, {"a2": 0.4, "a5": 0.6}]
     torch.testing.assert_close(
         run(plain, gates, texts(3)), run(fused, gates, texts(3)), atol=2e-4, rtol=1e-4
@@ -161,7 +165,12 @@ SHAPE = {
     ],
 )
 def test_the_logits_are_those_of_transformers(
-    tiny_dir: Path, tmp_path: Path, kind: str, config: dict[str, object], in_family: bool
+    tiny_dir: Path,
+    tmp_path: Path,
+    kind: str,
+    config: dict[str, object],
+    in_family: bool,
+    device: str,
 ) -> None:
     """A prompt in two chunks, then single tokens, beside another row; biases are not zero."""
     torch.manual_seed(3)
@@ -176,14 +185,14 @@ def test_the_logits_are_those_of_transformers(
     model.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_dir).save_pretrained(tmp_path)
     assert decoder_module.fits(model) is in_family
-    runner = Runner(tmp_path, device="cpu", threads=1, cache_tokens=1024)
+    runner = Runner(tmp_path, device=device, dtype="float32", threads=1, cache_tokens=1024)
     long, other = list(range(20, 60)), [5, 6, 7, 8]
     rows = [runner.arena.reserve(len(text)) for text in (long, other)]
     found = []
     for start, stop, beside in [(0, 17, 0), (17, 38, 1), (38, 39, 2), (39, 40, 3)]:
         works = [Work(rows[0], {}, long[start:stop], [stop - start - 1])]
         works.append(Work(rows[1], {}, [other[beside]], [0]))
-        found.append(runner.run(works))
+        found.append([logits.cpu() for logits in runner.run(works)])
     with torch.inference_mode():
         first, second = (model(torch.tensor([text])).logits[0] for text in (long, other))
     for (mine, theirs), stop, beside in zip(found, (17, 38, 39, 40), range(4), strict=True):
@@ -197,6 +206,26 @@ def test_int8_is_refused_for_a_model_that_it_cannot_compute(tiny_dir: Path, tmp_
     AutoTokenizer.from_pretrained(tiny_dir).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="not Qwen3ForCausalLM: choose another dtype"):
         Runner(tmp_path, device="cpu", dtype="int8", threads=1, cache_tokens=64)
+
+
+def test_half_precision_is_as_near_the_truth_as_transformers(base_dir: Path, device: str) -> None:
+    """The embedded base in bfloat16, a prompt in chunks: no worse than transformers' own."""
+    runner = Runner(base_dir, device=device, dtype="bfloat16", threads=2, cache_tokens=1024)
+    text = runner.tokenizer.encode("A tenant may end the lease when the roof leaks, because " * 3)
+    row = runner.arena.reserve(len(text))
+    assert row is not None
+    halves = []
+    for start, stop in [(0, 17), (17, len(text) - 1), (len(text) - 1, len(text))]:
+        work = Work(row, {}, text[start:stop], range(stop - start))
+        halves.append(runner.run([work])[0].float().cpu())
+    ids = torch.tensor([text])
+    with torch.inference_mode():
+        truth = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)(ids).logits[0]
+        model = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.bfloat16).to(device)
+        theirs = model(ids.to(device)).logits[0].float().cpu()
+    ours = torch.cat(halves)
+    assert (ours - truth).norm() < 1.3 * (theirs - truth).norm()
+    assert (ours - truth).norm() < 0.03 * truth.norm()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 16, 31, 64, 65, 200])
@@ -218,7 +247,7 @@ def test_int8_is_near_the_plain_model(
 ) -> None:
     if not torch.backends.quantized.supported_engines:
         pytest.skip("no int8 kernels on this machine")
-    small = loaded(tiny_dir, folders, dtype="int8")
+    small = loaded(tiny_dir, folders, "cpu", dtype="int8")
     gates: list[Gate] = [{}, {"a1": 1.0}]
     exact, near = run(fused, gates, texts(2)), run(small, gates, texts(2))
     error = (near - exact).norm() / exact.norm()

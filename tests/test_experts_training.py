@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from experts.adapters import AdapterError, load_adapter
+from experts.device import DeviceError, choose_device
 from experts.examples import (
     Example,
     ExampleError,
@@ -26,13 +28,11 @@ from experts.examples import (
     tokenise,
 )
 from experts.gated import decoder_linears
+from experts.losses import last_occurrence, mean_loss, row_losses, token_losses
 from experts.training import (
     Step,
     TrainingOptions,
     TrainingReport,
-    mean_loss,
-    row_losses,
-    token_losses,
     train_adapter,
 )
 
@@ -400,3 +400,42 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes('{"prompt": "é"}'.encode("latin-1"))
     with pytest.raises(ExampleError, match=r"latin.jsonl: not UTF-8"):
         read_rows([tmp_path / "latin.jsonl"])
+
+
+INVOCATION = (1, 520)
+
+
+def test_an_adapter_that_waits_has_the_loss_of_pefts_activated_lora(
+    tiny_dir: Path, tmp_path: Path, examples: list[Example]
+) -> None:
+    """Rows of different lengths, one of them without the invocation, through PEFT's own forward."""
+    options = replace(OPTIONS, invocation=INVOCATION)
+    train_adapter(fresh(tiny_dir), examples[:24], examples[36:], tmp_path / "late", options)
+    config = json.loads((tmp_path / "late" / "adapter_config.json").read_text())
+    assert config["alora_invocation_tokens"] == list(INVOCATION)
+    truth = PeftModel.from_pretrained(fresh(tiny_dir), tmp_path / "late").eval()
+    del config["alora_invocation_tokens"]
+    (tmp_path / "late" / "adapter_config.json").write_text(json.dumps(config))
+    ours = PeftModel.from_pretrained(fresh(tiny_dir), tmp_path / "late").eval()
+    silent = replace(examples[1], tokens=tuple(t for t in examples[1].tokens if t != 520))
+    silent = replace(silent, prompt_length=examples[1].prompt_length - 1)
+    batch = [examples[0], silent, examples[4]]
+    assert last_occurrence(silent.tokens, INVOCATION) is None
+    expected: list[float] = []
+    for example in batch:
+        with torch.inference_mode():
+            logits = truth(input_ids=torch.tensor([example.tokens])).logits[0].double()
+        for position in range(example.prompt_length, len(example.tokens)):
+            logps = torch.log_softmax(logits[position - 1], dim=-1)
+            expected.append(-float(logps[example.tokens[position]]))
+    found = token_losses(ours, batch, INVOCATION).tolist()
+    assert found == pytest.approx(expected, abs=1e-5)
+    always = token_losses(ours, batch).tolist()
+    assert always != pytest.approx(expected, abs=1e-2)
+
+
+def test_a_device_that_is_not_here_is_named() -> None:
+    with pytest.raises(DeviceError, match="'abacus' is no device"):
+        choose_device("abacus")
+    with pytest.raises(DeviceError, match="'cuda:99' is not here"):
+        choose_device("cuda:99")

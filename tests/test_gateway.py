@@ -6,11 +6,19 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-from in_process import Service
+from fastapi import Request
+from in_process import Service, serving
+
+from orchestrator.client import Client
+from orchestrator.config import Config
+from orchestrator.errors import PermissionDenied
+from orchestrator.gateway import Gateway
+from orchestrator.identity import Principal
 
 pytest_plugins = ["service_fixtures"]
 pytestmark = pytest.mark.models
@@ -200,6 +208,72 @@ def test_a_route_is_the_decision_without_an_answer(http: httpx.Client, service: 
     assert routed["experts"][0]["name"] == "code"
 
 
+@pytest.mark.parametrize(
+    ("sent", "given"), [({}, 0), ({"priority": 10}, 10), ({"priority": -3}, -3)]
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_priority_reaches_every_expert_that_is_asked(
+    http: httpx.Client, service: Service, sent: dict[str, int], given: int, stream: bool
+) -> None:
+    routing = {"weights": {"code": 1, "legal": 1}, "mode": "fuse", **sent}
+    body = {"messages": HELLO, "routing": routing, "stream": stream}
+    assert http.post(CHAT, json=body).status_code == 200
+    asked = [service.echo(name).requests[-1] for name in ("code", "legal", "general")]
+    assert [request.priority for request in asked] == [given] * 3
+
+
+class Keyed(Gateway):
+    """A gateway whose callers have keys: `principals` by the key that they send."""
+
+    principals = {"plain": Principal("a"), "fast": Principal("b", max_priority=4)}
+
+    def _principal(self, http: Request) -> Principal:
+        return self.principals[http.headers["authorization"].removeprefix("Bearer ")]
+
+
+@pytest.mark.parametrize(("key", "most"), [("plain", 0), ("fast", 4)])
+def test_nobody_pushes_others_aside_beyond_the_priority_of_their_key(
+    service: Service, key: str, most: int
+) -> None:
+    pipeline = service.pipeline()
+    with (
+        serving(Keyed(service.config, pipeline, service.telemetry).app()) as url,
+        Client(url, key, max_retries=0) as client,
+    ):
+        client.chat("x", model="code", routing={"priority": most})
+        assert service.echo("code").requests[-1].priority == most
+        assert service.echo("code").requests[-1].principal == Keyed.principals[key].tenant
+        with pytest.raises(PermissionDenied) as refusal:
+            client.chat("x", model="code", routing={"priority": most + 1})
+    assert (refusal.value.status, refusal.value.param) == (403, "routing.priority")
+    assert refusal.value.message == (
+        f"`routing.priority` is {most + 1}, this key may ask for at most {most}: ask for no more, "
+        "or have the operator of this service raise the key's `max_priority`."
+    )
+
+
+def test_a_mix_for_which_there_is_never_room_is_refused_before_it_runs(service: Service) -> None:
+    body = service.config.model_dump(mode="json")
+    body["models"]["base"]["resident_adapters"] = 2
+    narrow = replace(service, config=Config.check(body))
+    three = {"code": 1, "legal": 1, "multilingual": 1}
+    with serving(narrow.app()) as url, httpx.Client(base_url=url, timeout=30) as http:
+        for sent in ({"routing": {"weights": three}}, {"model": "+".join(three)}):
+            asked = len(service.echo("code").requests)
+            error = refused(http.post(CHAT, json={"messages": HELLO, **sent}), 400)
+            assert error["param"] == ("model" if "model" in sent else "routing.weights")
+            assert "room for 2" in error["message"]
+            assert len(service.echo("code").requests) == asked
+        error = refused(
+            http.post("/v1/route", json={"messages": HELLO, "routing": {"top_k": 3}}), 400
+        )
+        assert error["param"] == "routing.top_k"
+        allowed = {"messages": HELLO, "routing": {"top_k": 2}}
+        assert http.post(CHAT, json=allowed).status_code == 200
+        ranked = {"messages": HELLO, "routing": {"weights": three, "mode": "rank"}}
+        assert http.post(CHAT, json=ranked).json()["x_routing"]["k"] == 3
+
+
 def test_a_deadline_is_kept(http: httpx.Client) -> None:
     body = {"messages": HELLO, "model": "endless", "routing": {"deadline_ms": 700}}
     started = time.monotonic()
@@ -230,6 +304,9 @@ def test_health_readiness_and_description(http: httpx.Client) -> None:
     assert served | {"/healthz", "/readyz", "/metrics"} == set(paths)
     chat = paths[CHAT]["post"]["responses"]
     assert {"200", "400", "404", "413", "415", "429", "503"} <= set(chat)
+    schemas = http.get("/openapi.json").json()["components"]["schemas"]
+    priority, _null = schemas["RoutingOptions"]["properties"]["priority"]["anyOf"]
+    assert priority == {"type": "integer", "minimum": -10, "maximum": 10}
 
 
 def test_a_request_cut_off_in_its_body_leaves_the_service_well(service: Service) -> None:

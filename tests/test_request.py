@@ -61,7 +61,7 @@ def test_either_name_of_the_token_limit_is_obeyed() -> None:
 def test_routing_has_exactly_the_promised_keys() -> None:
     promised = (
         "top_k top_p mode experts min_confidence collections grounding weights weighting"
-        " deadline_ms"
+        " deadline_ms priority"
     )
     reserved = "session locale preferences max_cost"
     assert set(wire.RoutingOptions.model_fields) == set(promised.split())
@@ -119,6 +119,9 @@ def test_routing_has_exactly_the_promised_keys() -> None:
         ({"routing": {"weighting": "fixed"}}, "routing.weighting", "'posterior'"),
         ({"routing": {"max_cost": 0.1}}, "routing.max_cost", "is not supported"),
         ({"routing": {"session": "s"}}, "routing.session", "is not supported"),
+        ({"routing": {"priority": 11}}, "routing.priority", "less than or equal to 10, but 11"),
+        ({"routing": {"priority": -11}}, "routing.priority", "greater than or equal to -10"),
+        ({"routing": {"priority": 1.0}}, "routing.priority", "valid integer"),
         ({"routing": {"deadline_ms": 0}}, "routing.deadline_ms", "greater than or equal to 1"),
     ],
 )

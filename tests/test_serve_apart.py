@@ -14,6 +14,7 @@ import httpx
 import pytest
 import yaml
 from live_service import free_port
+from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator import AsyncClient, Client
 from orchestrator.config import DEFAULT_FILE, Config
@@ -48,6 +49,22 @@ class Cluster:
         handle = serve.get_deployment_handle(f"Expert:{expert}", APPLICATION)
         return int(handle.health.remote().result(timeout_s=120).pid)
 
+    def engine(self, expert: str) -> dict[str, float]:
+        """The metrics of an expert's engine, by name, from where Ray exports its own."""
+        import ray
+
+        port = ray.nodes()[0]["MetricsExportPort"]
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
+        prefix = "ray_collegium_engine_"
+        found = [
+            (sample.name.removeprefix(prefix), sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name.startswith(prefix) and sample.labels["deployment"] == f"Expert:{expert}"
+        ]
+        assert len(found) == len(dict(found)), "one replica, one value each"
+        return dict(found)
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
@@ -66,6 +83,7 @@ def cluster() -> Iterator[Cluster]:
         object_store_memory=256 * 2**20,
         log_to_driver=False,
         _node_ip_address="127.0.0.1",
+        _system_config={"metrics_report_interval_ms": 1000},
     )
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
@@ -106,6 +124,39 @@ def _until(seconds: float, condition: object) -> bool:
             return True
         time.sleep(0.5)
     return False
+
+
+def test_the_engines_metrics_count_what_was_asked(cluster: Cluster) -> None:
+    assert _until(30, lambda: "finished_requests" in cluster.engine("code"))
+    before = cluster.engine("code")
+    assert (before["adapters_resident"], before["running_requests"]) == (3, 0)
+    with Client(base_url=cluster.url, timeout=300) as client:
+        answers = [
+            client.chat(prompt, model="code", max_tokens=6)
+            for prompt in ("Write a loop in Rust.", "What is a list in Python?", "Sort it.")
+        ]
+    assert {answer.finish_reason for answer in answers} == {"length"}
+    usages = [answer.usage for answer in answers]
+    # The last token of an answer is written and never read.
+    read = sum(u.prompt_tokens + u.completion_tokens - 1 for u in usages if u)
+
+    def counted() -> dict[str, float]:
+        now = cluster.engine("code")
+        counts = {name: now[name] - value for name, value in before.items()}
+        return {
+            "finished": counts["finished_requests"],
+            "hits": counts["adapter_hits"],
+            "read": counts["step_tokens"] + counts["cache_reused_tokens"],
+            "at work": now["running_requests"] + now["waiting_requests"],
+            "resident": now["adapters_resident"],
+        }
+
+    expected = {"finished": 3, "hits": 3, "read": read, "at work": 0, "resident": 3}
+    _until(20, lambda: counted() == expected)
+    assert counted() == expected
+    now = cluster.engine("code")
+    assert 0 < now["step_rows"] - before["step_rows"] <= now["step_tokens"] - before["step_tokens"]
+    assert now["step_seconds"] > before["step_seconds"]
 
 
 def test_an_expert_that_scaled_to_zero_starts_on_its_first_request(cluster: Cluster) -> None:

@@ -36,6 +36,7 @@ class _Asked:
     max_length: int
     rows: int
     seed: int
+    device: str
 
 
 @evaluate.command("experts")
@@ -90,6 +91,7 @@ class _Asked:
 @click.option(
     "--seed", default=0, show_default=True, help="Of the choice of rows and of the intervals."
 )
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto: any.")
 @click.option("--out", "target", type=click.Path(path_type=Path), help="Write the cells as JSON.")
 def experts(target: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Print the matrix: base and adapters against sets, in nats per response token.
@@ -98,6 +100,7 @@ def experts(target: Path | None, **options: Any) -> None:  # noqa: ANN401
     collegium eval experts --set code=eval/code.jsonl --set legal=eval/legal.jsonl
     """
     from experts.adapters import AdapterError
+    from experts.device import DeviceError
     from experts.evaluation import EvaluationError
     from experts.examples import ExampleError
     from experts.store import ModelError
@@ -109,7 +112,7 @@ def experts(target: Path | None, **options: Any) -> None:  # noqa: ANN401
     twice = sets[0].keys() & sets[1].keys()
     if twice:
         raise click.UsageError(f"{min(twice)} is given as --set and as --held-out-set")
-    with readable_errors(AdapterError, EvaluationError, ExampleError, ModelError):
+    with readable_errors(AdapterError, DeviceError, EvaluationError, ExampleError, ModelError):
         cells = _measure(asked, *sets)
     _show(cells)
     if target is not None:
@@ -120,6 +123,7 @@ def _measure(asked: _Asked, sets: Mapping[str, Path], held_out: Mapping[str, Pat
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from experts.device import choose_device
     from experts.evaluation import loss_matrix
     from experts.examples import read_rows
     from experts.store import ModelStore
@@ -132,7 +136,8 @@ def _measure(asked: _Asked, sets: Mapping[str, Path], held_out: Mapping[str, Pat
     rows = {name: read_rows([path]) for name, path in sets.items()}
     rows |= {name: _kept_back(asked, path) for name, path in held_out.items()}
     domains = {name: _examples(asked, tokenizer, found) for name, found in rows.items()}
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    device = choose_device(asked.device)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
     with progress_bar() as bar:
         return loss_matrix(model, adapters, domains, seed=asked.seed, progress=bar)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.console import err, out, progress_bar, readable_errors
+from orchestrator.cli.train_router import train_router
 from orchestrator.cli.training_bar import TrainingBar
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class _ExpertJob:
     held_out_rows: int
     exclude: tuple[str, ...]
     short_share: float
+    invocation: str
+    device: str
     threads: int
 
 
@@ -42,65 +45,7 @@ _Files = click.Path(exists=True, dir_okay=False, path_type=Path)
 _Count = click.IntRange(min=1)
 
 
-@train.command("router")
-@click.option("--data", "data", required=True, multiple=True, type=_Files, help="Repeatable.")
-@click.argument("more", nargs=-1, type=_Files)
-@click.option("--eval", "evaluation", multiple=True, type=_Files, help="Only measured on.")
-@click.option("--out", "folder", default="gate", type=click.Path(path_type=Path), show_default=True)
-@click.option("--exclude-license", "exclude", multiple=True, help="Adds to the built-in list.")
-@click.option("--encoder", default="all-minilm-l6-v2", show_default=True)
-@click.option("--epochs", default=24, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-@click.option("--threads", default=2, show_default=True)
-@click.option(
-    "--cache",
-    default=".gate-vectors.sqlite",
-    type=click.Path(path_type=Path),
-    show_default=True,
-    help="Keeps sentence vectors, so that a second run is quick.",
-)
-def train_router(
-    data: tuple[Path, ...],
-    more: tuple[Path, ...],
-    evaluation: tuple[Path, ...],
-    folder: Path,
-    exclude: tuple[str, ...],
-    encoder: str,
-    epochs: int,
-    seed: int,
-    threads: int,
-    cache: Path,
-) -> None:
-    """Train the gate on labelled prompts and write it with its model card.
-
-    Rows are JSON Lines with `prompt` (or `text`) and `domain`, or `domains` for prompts that belong
-    to two experts. Name the folder as `router.weights` in the configuration.
-
-    \b
-    collegium train router --data code.jsonl --data legal.jsonl --out my-gate
-    """
-    from experts.store import ModelError, ModelStore
-    from retrieval.encoder import Encoder
-    from router.dataset import DatasetError
-    from router.gate import GateError
-    from router.training import EXCLUDED_LICENSES, train_from_files
-
-    with readable_errors(ModelError, DatasetError, GateError), progress_bar() as bar:
-        model = Encoder(ModelStore().pull(encoder, progress=bar), threads=threads)
-        gate, report = train_from_files(
-            (*data, *more),
-            folder,
-            model.encode,
-            encoder_name=encoder,
-            evaluation=evaluation,
-            excluded_licenses=(*EXCLUDED_LICENSES, *exclude),
-            seed=seed,
-            epochs=epochs,
-            cache=cache,
-            progress=bar,
-        )
-    out.print_json(data=report.metadata(), default=str)
-    out.print(f"{folder}: gate {gate.version} for {', '.join(gate.labels)}")
+train.add_command(train_router)
 
 
 @train.command("expert")
@@ -142,6 +87,12 @@ def train_router(
     show_default=True,
     help="At most this share of the rows has a response under 40 characters (bare labels).",
 )
+@click.option(
+    "--invocation",
+    default="",
+    help="Act only from the last occurrence of this text in the prompt on (activated LoRA), for "
+    "runtimes that share the prompt's pass among such experts; \\n is a line break.",
+)
 @click.option("--rank", default=8, type=_Count, show_default=True)
 @click.option("--alpha", default=16, type=_Count, show_default=True)
 @click.option(
@@ -162,6 +113,7 @@ def train_router(
     help="Tokens of prompt and response: a longer response is cut, a longer prompt left out.",
 )
 @click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto: any.")
 @click.option(
     "--threads", default=0, type=click.IntRange(min=0), help="CPU threads; default: all cores."
 )
@@ -176,6 +128,8 @@ def train_expert(
     held_out_rows: int,
     exclude: tuple[str, ...],
     short_share: float,
+    invocation: str,
+    device: str,
     threads: int,
     **options: float,
 ) -> None:
@@ -187,6 +141,7 @@ def train_expert(
     collegium train expert --name legal --data train/legal.jsonl --tokens 60000
     """
     from experts.checkpoint import CheckpointError
+    from experts.device import DeviceError
     from experts.examples import ExampleError
     from experts.store import ModelError
     from experts.training import TrainingOptions
@@ -201,17 +156,20 @@ def train_expert(
         held_out_rows,
         exclude,
         short_share,
+        invocation.replace("\\n", "\n"),
+        device,
         threads,
     )
-    with readable_errors(CheckpointError, ExampleError, ModelError):
+    with readable_errors(CheckpointError, DeviceError, ExampleError, ModelError):
         _train(job, TrainingOptions(**options))  # type: ignore[arg-type]
 
 
 def _train(job: _ExpertJob, options: TrainingOptions) -> None:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from experts.card import write_card
+    from experts.device import choose_device
     from experts.store import ModelStore
     from experts.training import train_adapter
 
@@ -219,9 +177,13 @@ def _train(job: _ExpertJob, options: TrainingOptions) -> None:
         torch.set_num_threads(job.threads)
     with progress_bar() as pulling:
         base = ModelStore().pull(job.base, progress=pulling)
-    chosen, kept = _examples(job, options, base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    invocation = tokenizer.encode(job.invocation, add_special_tokens=False)
+    options = replace(options, invocation=tuple(invocation))
+    chosen, kept = _examples(job, options, tokenizer)
     _warn_of_licenses(chosen)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    device = choose_device(job.device)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).to(device)
     with TrainingBar(job.name) as bar:
         report = train_adapter(model, chosen, kept, job.folder, options, bar.step, job.base)
     write_card(
@@ -239,13 +201,12 @@ def _train(job: _ExpertJob, options: TrainingOptions) -> None:
 
 
 def _examples(
-    job: _ExpertJob, options: TrainingOptions, base: Path
+    job: _ExpertJob,
+    options: TrainingOptions,
+    tokenizer: Any,  # noqa: ANN401
 ) -> tuple[list[Example], list[Example]]:
-    from transformers import AutoTokenizer
-
     from experts.examples import ExampleError, choose, read_rows, split_rows, tokenise
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
     rows = read_rows(job.data, exclude_licenses=job.exclude)
     training, held = split_rows(rows, job.held_out, options.seed)
     examples = [e for r in training if (e := tokenise(tokenizer, r, options.max_length))]

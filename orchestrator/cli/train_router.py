@@ -1,0 +1,72 @@
+"""`collegium train router`: the gate, from labelled prompts in JSON Lines files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.console import out, progress_bar, readable_errors
+
+_Files = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("router")
+@click.option("--data", "data", required=True, multiple=True, type=_Files, help="Repeatable.")
+@click.argument("more", nargs=-1, type=_Files)
+@click.option("--eval", "evaluation", multiple=True, type=_Files, help="Only measured on.")
+@click.option("--out", "folder", default="gate", type=click.Path(path_type=Path), show_default=True)
+@click.option("--exclude-license", "exclude", multiple=True, help="Adds to the built-in list.")
+@click.option("--encoder", default="all-minilm-l6-v2", show_default=True)
+@click.option("--epochs", default=24, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option(
+    "--cache",
+    default=".gate-vectors.sqlite",
+    type=click.Path(path_type=Path),
+    show_default=True,
+    help="Keeps sentence vectors, so that a second run is quick.",
+)
+def train_router(
+    data: tuple[Path, ...],
+    more: tuple[Path, ...],
+    evaluation: tuple[Path, ...],
+    folder: Path,
+    exclude: tuple[str, ...],
+    encoder: str,
+    epochs: int,
+    seed: int,
+    threads: int,
+    cache: Path,
+) -> None:
+    """Train the gate on labelled prompts and write it with its model card.
+
+    Rows are JSON Lines with `prompt` (or `text`) and `domain`, or `domains` for prompts that belong
+    to two experts. Name the folder as `router.weights` in the configuration.
+
+    \b
+    collegium train router --data code.jsonl --data legal.jsonl --out my-gate
+    """
+    from experts.store import ModelError, ModelStore
+    from retrieval.encoder import Encoder
+    from router.dataset import DatasetError
+    from router.gate import GateError
+    from router.training import EXCLUDED_LICENSES, train_from_files
+
+    with readable_errors(ModelError, DatasetError, GateError), progress_bar() as bar:
+        model = Encoder(ModelStore().pull(encoder, progress=bar), threads=threads)
+        gate, report = train_from_files(
+            (*data, *more),
+            folder,
+            model.encode,
+            encoder_name=encoder,
+            evaluation=evaluation,
+            excluded_licenses=(*EXCLUDED_LICENSES, *exclude),
+            seed=seed,
+            epochs=epochs,
+            cache=cache,
+            progress=bar,
+        )
+    out.print_json(data=report.metadata(), default=str)
+    out.print(f"{folder}: gate {gate.version} for {', '.join(gate.labels)}")
