@@ -8,6 +8,7 @@ updates beside them. The weights are taken over: the transformers model is empty
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,8 +89,10 @@ class FusedDecoder:
             for fused in (layer.qkv, layer.out, layer.gate_up, layer.down)
         ]
 
-    def __call__(self, ids: torch.Tensor, packing: Packing, gates: StepGates) -> torch.Tensor:
-        """ids [tokens] → hidden states [tokens, hidden] behind the final norm."""
+    def stages(
+        self, ids: torch.Tensor, packing: Packing, gates: StepGates
+    ) -> Iterator[torch.Tensor]:
+        """ids [tokens] → hidden states [tokens, hidden] behind each layer, at last normed."""
         x = self._embed(ids)
         cos, sin = self._rotary(x, packing.positions[None])
         cos, sin = cos[0, :, None], sin[0, :, None] * self._sign
@@ -103,7 +106,8 @@ class FusedDecoder:
             normed = layer.mlp_norm(x)
             gate, up = layer.gate_up(normed, gates).chunk(2, dim=-1)
             x = x.add_(layer.down(silu(gate).mul_(up), gates))
-        return self._norm(x)
+            yield x
+        yield self._norm(x)
 
     def _rotate(self, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         """Turn queries and keys in place (Su et al. 2021, RoPE, arXiv 2104.09864)."""

@@ -10,14 +10,19 @@ from collections.abc import Sequence
 from experts.adapters import AdapterError
 from experts.arena import RowCache
 from experts.counters import Counters
+from experts.flights import Flights, found_by, works_of
 from experts.generation import Busy, ExpertError, Late
 from experts.job import Found, Job, Terms
 from experts.limits import EngineLimits
-from experts.runner import Runner, Work
-from experts.schedule import FairShare, Slice, plan_step
+from experts.plan import Slice, plan_step
+from experts.runner import Runner
+from experts.schedule import FairShare
 from experts.shelf import AdapterShelf
 
 logger = logging.getLogger(__name__)
+
+_BREATH = 0.01
+"""Seconds of a prompt's pass between two looks for news, while nothing else runs."""
 
 
 class StepLoop:
@@ -31,6 +36,7 @@ class StepLoop:
         self._waiting: list[Job] = []
         self._running: list[Job] = []
         self._cancelled: set[Job] = set()
+        self._flights = Flights(runner, limits.step_tokens)
         self._shares = FairShare(limits.ageing_s)
         self._wake = threading.Condition()
         self._stopping = self._news = False
@@ -122,12 +128,14 @@ class StepLoop:
         self._admit()
         started = time.perf_counter()
         limits = self.limits
-        plan = plan_step(self._running, limits.step_tokens, limits.shared_step_tokens)
+        plan = plan_step(self._running, self._flights.rows, limits.shared_step_tokens)
         if plan:
-            self._deliver(plan, self._run(plan))
-            self.counters.steps += 1
-            self.counters.rows += len(plan)
-            self.counters.tokens += sum(part.count for part in plan)
+            self._deliver(plan, found_by(plan, self.runner.run(works_of(plan))))
+        spent = time.perf_counter() - started if plan else _BREATH
+        landed = self._flights.advance(self._running, spent)
+        if landed:
+            self._deliver(*landed)
+        if plan or landed:
             self.counters.seconds += time.perf_counter() - started
         else:
             # Nothing to run: all are over, or wait for an adapter, whose loader notifies. What was
@@ -135,25 +143,14 @@ class StepLoop:
             with self._wake:
                 self._wake.wait_for(lambda: self._news, timeout=0.1)
 
-    def _run(self, plan: Sequence[Slice]) -> list[Found]:
-        works, wanted = [], []
-        for part in plan:
-            row, start = part.feed.row, part.feed.row.cache.length
-            positions = part.positions
-            tokens = part.job.tokens[start : start + part.count]
-            works.append(Work(row.cache, row.gate, tokens, [p - start for p in positions]))
-            wanted.append(positions)
-        logits = self.runner.run(works)
-        return [
-            Found(part.feed.row, positions, found)
-            for part, positions, found in zip(plan, wanted, logits, strict=True)
-        ]
-
     def _deliver(self, plan: Sequence[Slice], found: Sequence[Found]) -> None:
         by_job: dict[Job, list[Found]] = {}
         for part, one in zip(plan, found, strict=True):
             by_job.setdefault(part.job, []).append(one)
             self._shares.count(part.job, part.count)
+        self.counters.steps += bool(plan)
+        self.counters.rows += len(plan)
+        self.counters.tokens += sum(part.count for part in plan)
         for job, given in by_job.items():
             job.take(given)
 
@@ -169,6 +166,7 @@ class StepLoop:
             ended = [j for j in self._running if j in over]
             self._running = [j for j in self._running if j not in over]
             self._waiting = [j for j in self._waiting if j not in over]
+        self._flights.drop(set(ended))
         for job in ended:
             self._release(job)
             self.shelf.release(job.adapters)

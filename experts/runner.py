@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,8 +30,37 @@ class Work:
     wanted: Sequence[int]
 
 
-class _Decoder(Protocol):
-    def __call__(self, ids: torch.Tensor, packing: Packing, gates: StepGates) -> torch.Tensor: ...
+class _Stages(Protocol):
+    def __call__(
+        self, ids: torch.Tensor, packing: Packing, gates: StepGates
+    ) -> Iterator[torch.Tensor]: ...
+
+
+class Pass:
+    """A forward pass that may rest between two layers while others run.
+
+    Until it is over, its rows' caches must neither be fed nor released; dropping it undoes it.
+    """
+
+    def __init__(
+        self,
+        stages: Iterator[torch.Tensor],
+        finish: Callable[[torch.Tensor], list[torch.Tensor]],
+    ) -> None:
+        self._stages, self._finish = stages, finish
+        self._hidden = torch.empty(0)
+        self.logits: list[torch.Tensor] = []
+
+    @torch.inference_mode()
+    def advance(self) -> bool:
+        """Compute the next layer; True when `logits` are there: [wanted, vocabulary] of each row,
+        in the order given."""
+        hidden = next(self._stages, None)
+        if hidden is None:
+            self.logits = self._finish(self._hidden)
+        else:
+            self._hidden = hidden
+        return hidden is None
 
 
 class Runner:
@@ -86,28 +115,38 @@ class Runner:
         if gone:
             self.arena.clear(lambda gate: any(name in gone for name, _ in gate))
 
-    @torch.inference_mode()
     def run(self, works: Sequence[Work]) -> list[torch.Tensor]:
         """Run one step; returns for each row logits [wanted, vocabulary] in the order given."""
+        step = self.start(works)
+        while not step.advance():
+            pass
+        return step.logits
+
+    @torch.inference_mode()
+    def start(self, works: Sequence[Work]) -> Pass:
+        """Begin a step that may rest between layers."""
         order = arrange([work.gate for work in works])
         rows = [works[n] for n in order]
         lengths = [len(work.tokens) for work in rows]
         packing = pack(self.arena, [work.cache for work in rows], lengths)
         ids = torch.tensor([t for work in rows for t in work.tokens], device=self.device)
         gates = self.bank.step([work.gate for work in rows], lengths)
-        hidden = self._decode(ids, packing, gates)
-        for segment in packing.segments:
-            segment.cache.advance(segment.length)
-        picks = [
-            s.start + offset
-            for s, w in zip(packing.segments, rows, strict=True)
-            for offset in w.wanted
-        ]
-        chosen = hidden if picks == list(range(len(ids))) else hidden[picks]
-        logits = self._head(chosen) if picks else hidden.new_empty(0, 0)
-        parts = torch.split(logits, [len(work.wanted) for work in rows])
-        found = dict(zip(order, parts, strict=True))
-        return [found[n] for n in range(len(works))]
+
+        def finish(hidden: torch.Tensor) -> list[torch.Tensor]:
+            for segment in packing.segments:
+                segment.cache.advance(segment.length)
+            picks = [
+                s.start + offset
+                for s, w in zip(packing.segments, rows, strict=True)
+                for offset in w.wanted
+            ]
+            chosen = hidden if picks == list(range(len(ids))) else hidden[picks]
+            logits = self._head(chosen) if picks else hidden.new_empty(0, 0)
+            parts = torch.split(logits, [len(work.wanted) for work in rows])
+            found = dict(zip(order, parts, strict=True))
+            return [found[n] for n in range(len(works))]
+
+        return Pass(self._stages(ids, packing, gates), finish)
 
     def _take_over(self, model: Any, *, int8: bool) -> None:  # noqa: ANN401
         kernel = kernel_for(self.device, self.dtype, int8=int8)
@@ -121,22 +160,23 @@ class Runner:
             )
         if fits(model):
             decoder = FusedDecoder(model, kernel)
-            self._decode: _Decoder = decoder
+            self._stages: _Stages = decoder.stages
             self.bank = AdapterBank(decoder.groups, like)
         else:
             self.bank, holder = gate_layers(model)
 
-            def decode(ids: torch.Tensor, packing: Packing, gates: StepGates) -> torch.Tensor:
+            def whole(
+                ids: torch.Tensor, packing: Packing, gates: StepGates
+            ) -> Iterator[torch.Tensor]:
                 holder.step = gates
-                hidden: torch.Tensor = model.get_decoder()(
+                yield model.get_decoder()(
                     input_ids=ids[None],
                     position_ids=packing.positions[None],
                     use_cache=False,
                     packing=packing,
                 )[0][0]
-                return hidden
 
-            self._decode = decode
+            self._stages = whole
 
 
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:  # noqa: ANN401

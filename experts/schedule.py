@@ -1,32 +1,17 @@
-"""Who goes next: admission by priority and fair share, and the token budget of a step."""
+"""Who is let in next: admission by priority, fair share and waiting."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from math import inf
 
-from experts.job import Feed, Job
+from experts.job import Job
 from experts.limits import EngineLimits
 
 _RISE = 20
 """Levels from the lowest priority of a request over HTTP to the highest."""
-
-
-@dataclass(frozen=True)
-class Slice:
-    """The part of a feed that one step runs: `count` tokens behind the row's cache."""
-
-    job: Job
-    feed: Feed
-    count: int
-
-    @property
-    def positions(self) -> list[int]:
-        """Positions of this part whose logits are wanted."""
-        start = self.feed.row.cache.length
-        return [p for p in self.feed.wanted if start <= p < start + self.count]
 
 
 class FairShare:
@@ -93,27 +78,3 @@ class FairShare:
         """Forget principals that have no job here."""
         for name in self._given.keys() - set(present):
             del self._given[name]
-
-
-def plan_step(jobs: Iterable[Job], alone: int, beside: int) -> list[Slice]:
-    """Cut the jobs' feeds to the budget of one step: short ones first, then prompts in parts.
-
-    Args:
-        alone: tokens of a step in which no answer is being written.
-        beside: prompt tokens of a step that also carries running answers, which it delays.
-    """
-    pending: list[tuple[int, int, int, Job, Feed]] = []
-    for job in jobs:
-        for feed in job.feeds():
-            length = feed.stop - feed.row.cache.length
-            pending.append((length, -job.terms.priority, len(pending), job, feed))
-    pending.sort(key=lambda item: (item[0] > 1, item[1], item[0], item[2]))
-    running = sum(item[0] == 1 for item in pending)
-    budget = running + beside if running else alone
-    slices = []
-    for length, _, _, job, feed in pending:
-        count = min(length, budget)
-        if count > 0:
-            budget -= count
-            slices.append(Slice(job, feed, count))
-    return slices

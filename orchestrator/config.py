@@ -60,7 +60,7 @@ class ModelConfig(StrictModel):
     max_waiting: _Positive = 256
     cache_tokens: _Positive = 65_536
     step_tokens: _Positive = 256
-    shared_step_tokens: _Positive = 64
+    shared_step_tokens: _Positive = 16
     ageing_s: _Seconds = 10.0
     resident_adapters: _Positive = consistency.RESIDENT_ADAPTERS
 

@@ -140,7 +140,7 @@ def roomy(tiny_dir: Path, folders: dict[str, Path]) -> Iterator[LocalExperts]:
 
 @pytest.fixture(scope="module")
 def narrow(tiny_dir: Path, folders: dict[str, Path]) -> Iterator[LocalExperts]:
-    opened = local(tiny_dir, folders, resident=RESIDENT)
+    opened = local(tiny_dir, folders, resident=RESIDENT, step_tokens=24, shared_step_tokens=4)
     yield opened
     opened.engine.stop()
 

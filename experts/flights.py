@@ -1,0 +1,109 @@
+"""Passes over long prompts that rest between layers, so that running answers go on.
+
+A pass of 256 tokens takes as long as ten steps of an answer. Cut into shorter ones it would waste
+the arithmetic; resting between its layers it delays a step by one layer at most. After each step of
+the running answers the passes get about as long as the step took.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experts.job import Found, Job, Row
+from experts.plan import Slice, plan_pass
+from experts.runner import Pass, Runner, Work
+
+_MOST = 3
+_OLDEST_EVERY = 4
+
+
+@dataclass(eq=False)
+class _Flight:
+    plan: Sequence[Slice]
+    forward: Pass
+    tokens: int
+    urgency: int
+
+
+class Flights:
+    """The passes in flight over one runner: a short one overtakes a longer one.
+
+    Every fourth share of time goes to the oldest, so that a long prompt gets on under a stream of
+    short ones.
+
+    Args:
+        most_tokens: of one pass.
+    """
+
+    def __init__(self, runner: Runner, most_tokens: int) -> None:
+        self._runner, self._most_tokens = runner, most_tokens
+        self._flying: list[_Flight] = []
+        self._turns = 0
+
+    @property
+    def rows(self) -> set[Row]:
+        """Rows that must not be fed now."""
+        return {part.row for flight in self._flying for part in flight.plan}
+
+    def drop(self, jobs: set[Job]) -> None:
+        """Forget the passes that work for any of these jobs; the others of them start again."""
+        self._flying = [f for f in self._flying if not any(part.job in jobs for part in f.plan)]
+
+    def advance(
+        self, jobs: Sequence[Job], seconds: float
+    ) -> tuple[Sequence[Slice], list[Found]] | None:
+        """Work on one pass for about `seconds`, a layer at least.
+
+        Returns:
+            what was run and found when a pass is over, nothing found while it is not; None if no
+            job needs a pass.
+        """
+        self._start(jobs)
+        if not self._flying:
+            return None
+        flight = self._next()
+        deadline = time.perf_counter() + seconds
+        done = flight.forward.advance()
+        while not done and time.perf_counter() < deadline:
+            done = flight.forward.advance()
+        if not done:
+            return (), []
+        self._flying.remove(flight)
+        return flight.plan, found_by(flight.plan, flight.forward.logits)
+
+    def _start(self, jobs: Sequence[Job]) -> None:
+        if len(self._flying) == _MOST:
+            return
+        plan = plan_pass(jobs, self.rows, self._most_tokens)
+        if plan:
+            tokens, urgency = sum(part.count for part in plan), plan[0].job.terms.priority
+            # One more is worth its turns only where it overtakes all that are under way.
+            if all((-urgency, 2 * tokens) <= (-f.urgency, f.tokens) for f in self._flying):
+                forward = self._runner.start(works_of(plan))
+                self._flying.append(_Flight(plan, forward, tokens, urgency))
+
+    def _next(self) -> _Flight:
+        self._turns += 1
+        if self._turns % _OLDEST_EVERY == 0:
+            return self._flying[0]
+        return min(self._flying, key=lambda flight: (-flight.urgency, flight.tokens))
+
+
+def works_of(plan: Sequence[Slice]) -> list[Work]:
+    """What the runner is to do for a plan."""
+    works = []
+    for part in plan:
+        start = part.row.cache.length
+        wanted = [p - start for p in part.positions]
+        works.append(Work(part.row.cache, part.row.gate, part.tokens, wanted))
+    return works
+
+
+def found_by(plan: Sequence[Slice], logits: Sequence[object]) -> list[Found]:
+    """The runner's logits as what was found for each part of a plan."""
+    return [
+        Found(part.row, part.positions, found)  # type: ignore[arg-type]
+        for part, found in zip(plan, logits, strict=True)
+    ]
