@@ -27,7 +27,10 @@ from benchmarks.llamacpp import llamacpp
 from benchmarks.machine import Company, await_quiet, circumstances
 from benchmarks.mixtures import greedy, sampled
 from benchmarks.report import Section, save, show
+from benchmarks.servers import http
 from benchmarks.stream import stream
+from benchmarks.thousand import thousand
+from benchmarks.vllm_peer import vllm
 from benchmarks.workbench import Workbench
 
 SECTIONS: dict[str, Callable[[Workbench], Section]] = {
@@ -37,7 +40,10 @@ SECTIONS: dict[str, Callable[[Workbench], Section]] = {
     "mixtures": sampled,
     "greedy": greedy,
     "latency": latency,
+    "thousand": thousand,
     "llamacpp": llamacpp,
+    "vllm": vllm,
+    "http": http,
     "trace": arrivals,
     "queue": queue,
 }
@@ -55,7 +61,13 @@ def main() -> None:
     # A log file has no width of its own.
     console = Console() if sys.stdout.isatty() else Console(width=150)
     bench = Workbench(
-        options.threads, options.quick, options.dtype, llamacpp_python=options.llamacpp_python
+        options.threads,
+        options.quick,
+        options.dtype,
+        llamacpp_python=options.llamacpp_python,
+        vllm_python=options.vllm_python,
+        adapters=options.adapters,
+        device=options.device,
     )
     try:
         for name in chosen:
@@ -84,8 +96,11 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--quick", action="store_true", help="tiny sizes; writes no results")
     found.add_argument("--wait", action="store_true", help="until the machine is quiet")
     found.add_argument("--threads", type=int, default=2, help="of torch and of the peers")
+    found.add_argument("--device", default="cpu", help="of both sides: cpu, cuda, cuda:1")
     found.add_argument("--dtype", default="float32", help="of our side in mixtures, stream, trace")
     found.add_argument("--llamacpp-python", default="", help="an interpreter that has xllamacpp")
+    found.add_argument("--vllm-python", default="", help="an interpreter that has vLLM")
+    found.add_argument("--adapters", type=Path, help="folder for thousand; else it writes its own")
     found.add_argument("--out", type=Path, default=Path("benchmarks/results/engine.json"))
     return found
 

@@ -81,7 +81,7 @@ def mixture(runner: Runner, tokens: Sequence[int]) -> torch.Tensor:
     for work in works:
         runner.arena.release(work.cache, (), [])
     runner.arena.clear()
-    return logps
+    return logps.cpu()
 
 
 async def ask(
@@ -189,9 +189,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5000, help="of each prefix and setting")
     parser.add_argument("--tokens", type=int, default=10_000, help="of the greedy comparison")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/exactness.json"))
     options = parser.parse_args()
-    bench = Workbench(options.threads)
+    bench = Workbench(options.threads, device=options.device)
     runner = bench.runner()
     truths = [mixture(runner, prefix) for prefix in prefixes(runner)]
     engine = Engine(runner, EngineLimits(max_rows=64, max_waiting=1000))
@@ -201,7 +202,7 @@ def main() -> None:
     engine.stop()
     console.print(greedy)
     body = {
-        "circumstances": circumstances(options.threads),
+        "circumstances": {**circumstances(options.threads), "device": options.device},
         "weights": dict(zip(EXPERTS, WEIGHTS, strict=True)),
         "draws": [asdict(one) for one in draws],
         "greedy": asdict(greedy),

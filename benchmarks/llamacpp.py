@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from os.path import commonprefix
 from pathlib import Path
 
 from benchmarks.asking import ask
+from benchmarks.child import Child, child, has
 from benchmarks.gguf_file import write_gguf
 from benchmarks.measure import interleave, ratios, spread
 from benchmarks.prompts import EXPERTS, ragged_text
@@ -27,52 +27,22 @@ PACKAGE = "xllamacpp"
 PAIRS = {"int8": ("int8", "q4_1"), "float32": ("float32",)}
 
 
-class Server:
-    """llama.cpp in a child process."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._line()
-
-    def ask(self, prompts: Sequence[Sequence[int]], count: int) -> tuple[float, list[str]]:
-        """Seconds and answers for all prompts at once."""
-        if self._process.stdin is None:
-            raise RuntimeError("llama.cpp has no input")
-        self._process.stdin.write(json.dumps({"prompts": prompts, "count": count}) + "\n")
-        self._process.stdin.flush()
-        found = json.loads(self._line())
-        return float(found["seconds"]), found["texts"]
-
-    def _line(self) -> str:
-        line = self._process.stdout.readline() if self._process.stdout else ""
-        if not line:
-            raise RuntimeError("llama.cpp has ended early")
-        return line
-
-
 @contextmanager
-def serving(python: str, path: Path, threads: int) -> Iterator[Server]:
-    """llama.cpp with one slot per request."""
-    child = Path(__file__).with_name("llamacpp_child.py")
-    process = subprocess.Popen(
-        [python, str(child), str(path), str(threads), str(REQUESTS)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        yield Server(process)
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()
-        process.wait(timeout=30)
+def serving(bench: Workbench, python: str, kind: str) -> Iterator[Child]:
+    """llama.cpp with one slot per request and the embedded model as a file of this kind."""
+    path = write_gguf(bench.folder, bench.scratch / f"{kind}.gguf", kind)
+    script = Path(__file__).with_name("llamacpp_child.py")
+    template = bench.folder / "chat_template.jinja"
+    settings = (path, bench.threads, REQUESTS, template)
+    with child([python, str(script), *map(str, settings)]) as server:
+        yield server
+    path.unlink()
 
 
 def llamacpp(bench: Workbench) -> Section:
     """Tokens per second of both sides, ours in process, theirs in a process of its own."""
     python = bench.llamacpp_python or sys.executable
-    if subprocess.run([python, "-c", f"import {PACKAGE}"], capture_output=True).returncode:
+    if not has(python, PACKAGE):
         note = f"skipped: {python} has no {PACKAGE}; see --llamacpp-python"
         return Section("llamacpp", [], [note])
     dice = random.Random(3)
@@ -80,28 +50,26 @@ def llamacpp(bench: Workbench) -> Section:
     rows: list[Row] = []
     for dtype, kinds in PAIRS.items():
         for kind in kinds:
-            path = write_gguf(bench.folder, bench.scratch / f"{kind}.gguf", kind)
-            with serving(python, path, bench.threads) as server:
+            with serving(bench, python, kind) as server:
                 rows += _compare(bench, server, prompts, dtype, kind)
-            path.unlink()
     note = (
         f"{REQUESTS} requests of {_count(bench)} new tokens, {sum(map(len, prompts))} prompt tokens"
     )
-    return Section("llamacpp", rows, [note, _version(python)])
+    return Section("llamacpp", rows, [note, version(python)])
 
 
 def _compare(
-    bench: Workbench, server: Server, prompts: Sequence[Sequence[int]], dtype: str, kind: str
+    bench: Workbench, server: Child, prompts: Sequence[Sequence[int]], dtype: str, kind: str
 ) -> list[Row]:
     count, total = _count(bench), _count(bench) * REQUESTS
     answers: list[str] = []
 
     def theirs() -> float:
-        took, found = server.ask(prompts, count)
-        answers[:] = found
+        found = server.ask({"prompts": prompts, "count": count})
+        answers[:] = found["texts"]
         # ggml's threads watch for work a little while before they sleep.
         time.sleep(0.3)
-        return took
+        return float(found["seconds"])
 
     texts: list[str] = []
     four = [EXPERTS[n % len(EXPERTS)] for n in range(REQUESTS)]
@@ -117,13 +85,13 @@ def _compare(
     speeds = {name: spread([total / t for t in taken]) for name, taken in times.items()}
     return [
         Row(
-            f"ours {dtype}, 4 experts, vs llama.cpp {_label(kind)}, no LoRA",
+            f"ours {dtype}, 4 experts, vs llama.cpp {label(kind)}, no LoRA",
             ratios(times["theirs"], times["ours"]),
             Goal(1.0, at_most=False) if kind == dtype else None,
             detail=f"base answers: {same} of {REQUESTS} the same, {share:.0%} of the text",
         ),
         Row(f"ours {dtype}", speeds["ours"], unit="tokens/s"),
-        Row(f"llama.cpp {_label(kind)}", speeds["theirs"], unit="tokens/s"),
+        Row(f"llama.cpp {label(kind)}", speeds["theirs"], unit="tokens/s"),
     ]
 
 
@@ -151,11 +119,13 @@ def _count(bench: Workbench) -> int:
     return bench.size(64, 8)
 
 
-def _label(kind: str) -> str:
+def label(kind: str) -> str:
+    """llama.cpp's name of a kind of file."""
     return {"int8": "Q8_0", "q4_1": "Q4_1", "float32": "F32"}[kind]
 
 
-def _version(python: str) -> str:
+def version(python: str) -> str:
+    """The package's version, and the instruction sets that it was built for."""
     code = (
         f"import importlib.metadata as m, {PACKAGE} as x; "
         f"print(m.version('{PACKAGE}'), x.get_system_info())"

@@ -1,7 +1,8 @@
 """llama.cpp's server in a process of its own, asked through standard input and output.
 
-Runs under an interpreter that has `xllamacpp` and nothing of ours. A line in is a JSON object with
-`prompts` (lists of token ids) and `count`; the line out has `seconds` and the answers' `texts`.
+Runs under an interpreter that has `xllamacpp` and nothing of ours. The first line out has the
+server's `address`, where it can be asked over HTTP too. A line in is a JSON object with `prompts`
+(lists of token ids) and `count`; the line out has `seconds` and the answers' `texts`.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 
 def main() -> None:
-    """Serve until the input ends. Arguments: GGUF file, threads, slots."""
+    """Serve until the input ends. Arguments: GGUF file, threads, slots, chat template's file."""
     # llama.cpp writes its log to the process's output, which is ours to answer on.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     slots = int(sys.argv[3])
-    server = start(sys.argv[1], int(sys.argv[2]), slots)
-    answers.write("ready\n")
+    server = start(sys.argv[1], int(sys.argv[2]), slots, Path(sys.argv[4]))
+    answers.write(json.dumps({"address": server.listening_address}) + "\n")
     with ThreadPoolExecutor(slots) as pool:
         for line in sys.stdin:
             order = json.loads(line)
@@ -33,7 +35,7 @@ def main() -> None:
             answers.write(json.dumps({"seconds": took, "texts": texts}) + "\n")
 
 
-def start(path: str, threads: int, slots: int) -> Any:  # noqa: ANN401
+def start(path: str, threads: int, slots: int, template: Path) -> Any:  # noqa: ANN401
     """The server with `slots` slots of 512 tokens."""
     import xllamacpp  # type: ignore[import-not-found,unused-ignore]
 
@@ -46,6 +48,7 @@ def start(path: str, threads: int, slots: int) -> Any:  # noqa: ANN401
     params.cache_prompt = False
     params.cache_ram_mib = 0
     params.warmup = True
+    params.chat_template = template.read_text(encoding="utf-8")
     params.verbosity = 0
     return xllamacpp.Server(params)
 

@@ -18,8 +18,8 @@ PAGE, BLOCKS, BATCH_TOKENS = 32, 768, 256
 NO_END = -1
 
 
-def _model(folder: Path) -> Any:  # noqa: ANN401
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+def _model(folder: Path, device: str, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device)
     return model.eval().requires_grad_(False)
 
 
@@ -33,8 +33,10 @@ def _greedy(count: int) -> GenerationConfig:
 class Plain:
     """transformers' `generate`, greedy, one request at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        self._model = _model(folder)
+    def __init__(
+        self, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._model = _model(folder, device, dtype)
 
     @torch.inference_mode()
     def generate(self, prompt: Sequence[int], count: int) -> list[int]:
@@ -50,10 +52,16 @@ class Plain:
 class Peer:
     """The model inside PEFT with several adapters; `general` is the base without any."""
 
-    def __init__(self, folder: Path, adapters: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        adapters: Mapping[str, Path],
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         first, *others = adapters.items()
         self._peft: Any = PeftModel.from_pretrained(
-            _model(folder), first[1], adapter_name=first[0]
+            _model(folder, device, dtype), first[1], adapter_name=first[0]
         ).eval()
         for name, path in others:
             self._peft.load_adapter(path, adapter_name=name)
@@ -118,13 +126,15 @@ class Peer:
         self, ids: torch.Tensor, cache: StaticCache, names: Sequence[str] | None
     ) -> torch.Tensor:
         extra = {} if names is None else {"adapter_names": list(names)}
-        out = self._peft(input_ids=ids, past_key_values=cache, logits_to_keep=1, **extra)
+        out = self._peft(
+            input_ids=ids.to(self._peft.device), past_key_values=cache, logits_to_keep=1, **extra
+        )
         logits: torch.Tensor = out.logits[:, -1]
         return logits
 
 
 def _generate(model: Any, prompt: Sequence[int], count: int) -> list[int]:  # noqa: ANN401
-    ids = torch.tensor([list(prompt)])
+    ids = torch.tensor([list(prompt)], device=model.device)
     out = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=_greedy(count)
     )
@@ -132,7 +142,7 @@ def _generate(model: Any, prompt: Sequence[int], count: int) -> list[int]:  # no
 
 
 def _gaps(model: Any, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:  # noqa: ANN401
-    ids = torch.tensor([[*prompt, *tokens]])
+    ids = torch.tensor([[*prompt, *tokens]], device=model.device)
     logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
     best = logits.topk(2, dim=-1).values
     return [float(gap) for gap in best[:, 0] - best[:, 1]]

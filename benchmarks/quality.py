@@ -97,9 +97,9 @@ def _step(
         works.append(Work(row, gate, example.tokens[:-1], wanted))
     found = []
     for example, work, logits in zip(examples, works, runner.run(works), strict=True):
-        targets = torch.tensor(example.tokens[example.prompt_length :])
+        targets = torch.tensor(example.tokens[example.prompt_length :], device=logits.device)
         logps = torch.log_softmax(logits.float(), dim=-1).gather(1, targets[:, None])[:, 0]
-        found.append(logps.double())
+        found.append(logps.double().cpu())
         runner.arena.release(work.cache, (), [])
     runner.arena.clear()
     return found
@@ -239,10 +239,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the sets")
     parser.add_argument("--rows", type=int, default=60, help="at most so many of a set")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality.json"))
     options = parser.parse_args()
-    bench = Workbench(options.threads)
+    bench = Workbench(options.threads, device=options.device)
     quality = Quality(bench)
     tokenizer = quality.runner.tokenizer
     sets = {name: read_rows([options.data / f"{name}.jsonl"]) for name in SETS}
@@ -257,7 +258,8 @@ def main() -> None:
     bench.close()
     rows_out = table(documents, options.seed)
     show([row for row in rows_out if " " not in row["set"]])
-    body = {"circumstances": circumstances(options.threads), "rows": rows_out}
+    about = {**circumstances(options.threads), "device": options.device}
+    body = {"circumstances": about, "rows": rows_out}
     options.out.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -20,6 +20,7 @@ from experts.engine import Engine, WeightedGate
 from experts.limits import EngineLimits
 from experts.lowrank import Gate
 from experts.runner import Runner
+from experts.shelf import AdapterShelf
 from experts.store import ModelStore
 from experts.template import render_prompt
 
@@ -35,12 +36,18 @@ class Workbench:
         quick: fewer rounds and smaller sizes, for development; not for figures.
         dtype: of our runner in the sections that do not choose one themselves.
         llamacpp_python: an interpreter that has `xllamacpp`.
+        vllm_python: an interpreter that has vLLM.
+        adapters: a folder of adapters for `thousand`; without one they are written to `scratch`.
+        device: of both sides. Peers compute in `dtype` too, except beside our int8.
     """
 
     threads: int
     quick: bool = False
     dtype: str = "float32"
     llamacpp_python: str = ""
+    vllm_python: str = ""
+    adapters: Path | None = None
+    device: str = "cpu"
     scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="bench-")))
 
     def __post_init__(self) -> None:
@@ -66,15 +73,15 @@ class Workbench:
         """Our runner with the embedded adapters; it ends no answer by itself."""
         dtype = dtype or self.dtype
         if dtype not in self._runners:
-            runner = Runner(self.folder, device="cpu", dtype=dtype, threads=self.threads)
+            runner = Runner(self.folder, device=self.device, dtype=dtype, threads=self.threads)
             runner.load([self._load(name, EMBEDDED / name, runner) for name in embedded_adapters()])
             runner.ends = frozenset()
             self._runners[dtype] = runner
         return self._runners[dtype]
 
-    def with_fourth(self) -> Runner:
+    def with_fourth(self, dtype: str = "") -> Runner:
         """The runner with a fourth adapter; `runner.bank.unload(FOURTH)` afterwards."""
-        runner = self.runner()
+        runner = self.runner(dtype)
         runner.load([self._load(FOURTH, self.fourth_folder(), runner)])
         return runner
 
@@ -82,14 +89,20 @@ class Workbench:
         """The model inside PEFT with the embedded adapters and a fourth."""
         if self._peer is None:
             folders = {name: EMBEDDED / name for name in embedded_adapters()}
-            self._peer = Peer(self.folder, {**folders, FOURTH: self.fourth_folder()})
+            adapters = {**folders, FOURTH: self.fourth_folder()}
+            self._peer = Peer(self.folder, adapters, self.device, self._peers_dtype)
         return self._peer
 
     def plain(self) -> Plain:
         """The bare model inside transformers."""
         if self._plain is None:
-            self._plain = Plain(self.folder)
+            self._plain = Plain(self.folder, self.device, self._peers_dtype)
         return self._plain
+
+    @property
+    def _peers_dtype(self) -> torch.dtype:
+        found: torch.dtype = getattr(torch, "float32" if self.dtype == "int8" else self.dtype)
+        return found
 
     def fourth_folder(self) -> Path:
         """An adapter of the embedded ones' shape with shuffled values: the fourth expert is the
@@ -124,10 +137,12 @@ def members(weights: Sequence[float]) -> list[WeightedGate]:
 
 
 @asynccontextmanager
-async def running(runner: Runner, limits: EngineLimits | None = None) -> AsyncIterator[Engine]:
+async def running(
+    runner: Runner, limits: EngineLimits | None = None, shelf: AdapterShelf | None = None
+) -> AsyncIterator[Engine]:
     """An engine that begins with an empty cache and stops at the end."""
     runner.arena.clear()
-    engine = Engine(runner, limits or EngineLimits())
+    engine = Engine(runner, limits or EngineLimits(), shelf)
     engine.start()
     try:
         yield engine

@@ -11,8 +11,8 @@ class EngineLimits:
 
     `max_tokens_in_cache` bounds keys and values over all rows (bytes per token: `CacheShape`);
     `step_tokens` bounds one pass over prompts, and `shared_step_tokens` the prompt tokens that ride
-    in a step of running answers, which they delay; other prompts run between the steps. Each `ageing_s` seconds of waiting raise a
-    request by one level of priority.
+    in a step of running answers, which they delay; other prompts run between the steps. Each
+    `ageing_s` seconds of waiting raise a request by one level of priority.
     """
 
     context: int = 2048

@@ -79,7 +79,9 @@ class LocalExperts:
         self._adapted = {name for name, path in spec.experts if path}
         self._names = tuple(name for name, _ in spec.experts)
         shelf = AdapterShelf(
-            lambda name: load_adapter(name, folders[name], self._runner.linears, spec.model),
+            lambda name: load_adapter(name, folders[name], self._runner.linears, spec.model).like(
+                self._runner.bank.like
+            ),
             capacity=min(spec.resident, max(1, len(folders))),
             pinned=spec.pinned,
         )

@@ -50,9 +50,9 @@ class Stack:
             pairs = [(n, a.weights[module]) for n, a in enumerate(adapters) if module in a.weights]
             if pairs:
                 rank = sum(pair.rank for _, pair in pairs)
-                b = torch.cat([pair.b.to(like) for _, pair in pairs], dim=1).t().contiguous()
+                b = torch.cat([pair.b.t() for _, pair in pairs])
                 self._parts.append((slice(row, row + rank), slice(column, column + width), b))
-                blocks += [pair.a.to(like) for _, pair in pairs]
+                blocks += [pair.a for _, pair in pairs]
                 layout += [(n, pair.rank, pair.scale) for n, pair in pairs]
                 row += rank
             column += width
@@ -111,7 +111,7 @@ class AdapterBank:
     """
 
     def __init__(self, groups: Sequence[Group], like: torch.Tensor) -> None:
-        self._groups, self._like = list(groups), like
+        self._groups, self.like = list(groups), like
         self._adapters: dict[str, Adapter] = {}
         self._stacks: OrderedDict[tuple[str, ...], dict[Group, Stack]] = OrderedDict()
 
@@ -124,7 +124,7 @@ class AdapterBank:
         """Load adapters, replacing those of the same name."""
         for adapter in adapters:
             self.unload(adapter.name)
-            self._adapters[adapter.name] = adapter
+            self._adapters[adapter.name] = adapter.like(self.like)
 
     def unload(self, name: str) -> None:
         """Forget an adapter, if it is here."""
@@ -158,11 +158,11 @@ class AdapterBank:
         order, stacks = self._stacked(names)
         table = torch.tensor(
             [[gate.get(name, 0.0) for name in order] for gate in gates],
-            dtype=self._like.dtype,
-            device=self._like.device,
+            dtype=self.like.dtype,
+            device=self.like.device,
         )
         if span != slice(None):
-            counts = torch.tensor(lengths, device=self._like.device)
+            counts = torch.tensor(lengths, device=self.like.device)
             table = table.repeat_interleave(counts, dim=0)
         return _Segment(span, stacks, table, {})
 
@@ -176,7 +176,7 @@ class AdapterBank:
         wanted = names | last if len(names | last) <= MAX_STACKED else names
         order = tuple(sorted(wanted))
         adapters = [self._adapters[name] for name in order]
-        self._stacks[order] = {g: Stack(adapters, g, self._like) for g in self._groups}
+        self._stacks[order] = {g: Stack(adapters, g, self.like) for g in self._groups}
         while len(self._stacks) > _KEPT_STACKS:
             self._stacks.popitem(last=False)
         return order, self._stacks[order]

@@ -11,6 +11,10 @@ from experts.job import Emit, Row
 from experts.speculation import Speculation
 
 
+_HEAVY = 0.3
+"""Weight of the lead from which on speculation was as quick as packed lock-step, or quicker."""
+
+
 class Method(StrEnum):
     """How the tokens of an answer are computed; all but `ALONE` are exact mixtures."""
 
@@ -33,7 +37,8 @@ def choose_method(rows: Sequence[Row], sampling: Sampling, *, posterior: bool) -
     with posterior weights multiplies out to drawing one expert for the whole text:
     Σᵢ wᵢ(x) pᵢ(x_t | x_<t) with wᵢ(x) ∝ wᵢ Π pᵢ gives Σᵢ wᵢ pᵢ(x). With weights that stay, it is a
     draw per token. Where the answer must show the mixture's log-probabilities, or posterior weights
-    meet another temperature, every expert is needed at every token.
+    meet another temperature, every expert is needed at every token. Speculation pays where one
+    expert leads: among equals its drafts are refused too often.
     """
     plain = sampling.temperature == 1 and sampling.top_p == 1
     if len(rows) == 1:
@@ -43,7 +48,8 @@ def choose_method(rows: Sequence[Row], sampling: Sampling, *, posterior: bool) -
     elif plain:
         method = Method.DRAW_ONCE if posterior else Method.LATENT
     else:
-        method = Method.LOCKSTEP if posterior else Method.SPECULATIVE
+        heavy = max(row.weight for row in rows) >= _HEAVY
+        method = Method.SPECULATIVE if heavy and not posterior else Method.LOCKSTEP
     return method
 
 

@@ -220,6 +220,13 @@ def test_the_cheapest_exact_method_is_chosen(
     assert choose_method(rows[:1], sampling, posterior=posterior) is Method.ALONE
 
 
+def test_equals_go_in_lockstep_because_none_can_lead() -> None:
+    rows = [Row({f"a{n}": 1.0}, 0.25) for n in range(4)]
+    assert choose_method(rows, Sampling(9), posterior=False) is Method.LOCKSTEP
+    rows[0].weight, rows[1].weight = 0.4, 0.1
+    assert choose_method(rows, Sampling(9), posterior=False) is Method.SPECULATIVE
+
+
 GATES: dict[str, Gate] = {n: {} if n == "plain" else {n: 1.0} for n in ("plain", "red", "blue")}
 
 
