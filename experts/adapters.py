@@ -109,6 +109,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise _refuse(folder, f"{CONFIG_FILE} is not JSON ({error})") from error
+    except OSError as error:
+        raise _refuse(folder, f"{CONFIG_FILE} cannot be read ({error})") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise _refuse(folder, "peft_type must be LORA")
     _check_plain(folder, config)
@@ -213,6 +215,8 @@ def _read_tensors(folder: Path) -> dict[tuple[str, str], torch.Tensor]:
                 sides[match["module"], match["side"]] = file.get_tensor(key)
     except SafetensorError as error:
         raise _refuse(folder, f"{WEIGHTS_FILE} is damaged ({error})") from error
+    except OSError as error:
+        raise _refuse(folder, f"{WEIGHTS_FILE} cannot be read ({error})") from error
     return sides
 
 

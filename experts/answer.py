@@ -101,7 +101,7 @@ class Answer(Job):
 
 
 class Lockstep(Answer):
-    """All rows predict every token; one row is the plain case, several are an exact mixture.
+    """All rows predict every token: an exact mixture, or a token a step of a single row.
 
     Args:
         posterior: update the rows' weights by each token's likelihood under them.

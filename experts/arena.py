@@ -97,7 +97,7 @@ class Arena:
 
     def fits(self, tokens: int, rows: int) -> bool:
         """Whether so much memory is free; it may still lie in pieces."""
-        return _whole(tokens) * rows <= self.free_tokens
+        return whole_blocks(tokens) * rows <= self.free_tokens
 
     @property
     def cached_tokens(self) -> int:
@@ -106,7 +106,7 @@ class Arena:
 
     def reserve(self, tokens: int) -> RowCache | None:
         """A run for a row of at most `tokens` tokens; None while no run is long enough."""
-        size = _whole(tokens)
+        size = whole_blocks(tokens)
         found = self._fit(size)
         while found is None and self._kept:
             self._forget(next(iter(self._kept.values())))
@@ -198,7 +198,8 @@ class Arena:
         self._free = merged
 
 
-def _whole(tokens: int) -> int:
+def whole_blocks(tokens: int) -> int:
+    """Tokens of the blocks that hold so many."""
     return -(-tokens // BLOCK) * BLOCK
 
 

@@ -30,8 +30,8 @@ class _Flight:
 class Flights:
     """The passes in flight over one runner: a short one overtakes a longer one.
 
-    Every fourth share of time goes to the oldest, so that a long prompt gets on under a stream of
-    short ones.
+    Every fourth share of time goes to the oldest, and every fourth pass begins with the job that
+    came first, so that a long prompt gets on under a stream of short ones.
 
     Args:
         most_tokens: of one pass.
@@ -40,7 +40,7 @@ class Flights:
     def __init__(self, runner: Runner, most_tokens: int) -> None:
         self._runner, self._most_tokens = runner, most_tokens
         self._flying: list[_Flight] = []
-        self._turns = 0
+        self._turns = self._starts = 0
 
     @property
     def rows(self) -> set[Row]:
@@ -55,6 +55,9 @@ class Flights:
         self, jobs: Sequence[Job], seconds: float
     ) -> tuple[Sequence[Slice], list[Found]] | None:
         """Work on one pass for about `seconds`, a layer at least.
+
+        Args:
+            jobs: in the order in which they were let in.
 
         Returns:
             what was run and found when a pass is over, nothing found while it is not; None if no
@@ -76,13 +79,20 @@ class Flights:
     def _start(self, jobs: Sequence[Job]) -> None:
         if len(self._flying) == _MOST:
             return
-        plan = plan_pass(jobs, self.rows, self._most_tokens)
+        aged = self._starts % _OLDEST_EVERY == _OLDEST_EVERY - 1
+        plan = self._eldest(jobs) if aged else plan_pass(jobs, self.rows, self._most_tokens)
         if plan:
             tokens, urgency = sum(part.count for part in plan), plan[0].job.terms.priority
             # One more is worth its turns only where it overtakes all that are under way.
-            if all((-urgency, 2 * tokens) <= (-f.urgency, f.tokens) for f in self._flying):
+            if aged or all((-urgency, 2 * tokens) <= (-f.urgency, f.tokens) for f in self._flying):
+                self._starts += 1
                 forward = self._runner.start(works_of(plan))
                 self._flying.append(_Flight(plan, forward, tokens, urgency))
+
+    def _eldest(self, jobs: Sequence[Job]) -> Sequence[Slice]:
+        rows = self.rows
+        plans = (plan_pass([job], rows, self._most_tokens) for job in jobs)
+        return next((plan for plan in plans if plan), ())
 
     def _next(self) -> _Flight:
         self._turns += 1

@@ -34,12 +34,14 @@ class Row:
 class Feed:
     """What a row needs next: to be run up to token `stop`, with logits at positions `wanted`.
 
-    The logits at position p are the prediction of token p + 1.
+    The logits at position p are the prediction of token p + 1. The last `spare` tokens may be left
+    out where they would cost others time.
     """
 
     row: Row
     stop: int
     wanted: Sequence[int] = ()
+    spare: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,17 @@ USUAL = Terms()
 
 
 class Job(ABC):
-    """Tokens and rows; the engine asks for its feeds, runs them and hands the logits back."""
+    """Tokens and rows; the engine asks for its feeds, runs them and hands the logits back.
+
+    `guessed` counts tokens that were run on a guess, `guessed_right` those of them that came true.
+    """
 
     def __init__(self, id: str, prompt: Sequence[int], rows: Sequence[Row], emit: Emit) -> None:
         self.id, self.rows, self.emit = id, list(rows), emit
         self.tokens = list(prompt)
         self.prompt = len(prompt)
         self.done = False
+        self.guessed = self.guessed_right = 0
         self.terms = USUAL
 
     @property

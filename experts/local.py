@@ -140,6 +140,8 @@ class LocalExperts:
             "step_rows": engine.counters.rows,
             "step_tokens": engine.counters.tokens,
             "step_seconds": engine.counters.seconds,
+            "guessed_tokens": engine.counters.guessed,
+            "guessed_right_tokens": engine.counters.guessed_right,
             "cache_free_tokens": arena.free_tokens,
             "cache_reused_tokens": arena.reused_tokens,
             "adapters_resident": len(shelf.resident),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from experts.adapters import AdapterError
-from experts.arena import RowCache
+from experts.arena import RowCache, whole_blocks
 from experts.counters import Counters
 from experts.flights import Flights, found_by, works_of
 from experts.generation import Busy, ExpertError, Late
@@ -81,7 +81,7 @@ class StepLoop:
 
     def _check_size(self, job: Job) -> None:
         rows, capacity = len(job.rows), self.runner.arena.capacity
-        if job.longest * rows > capacity or rows > self.limits.max_rows:
+        if whole_blocks(job.longest) * rows > capacity or rows > self.limits.max_rows:
             raise ExpertError(
                 f"the request needs {job.longest} tokens of cache in {rows} rows; "
                 f"this engine holds {capacity} in {self.limits.max_rows}"
@@ -171,6 +171,8 @@ class StepLoop:
             self._release(job)
             self.shelf.release(job.adapters)
             self.counters.finished += job.done
+            self.counters.guessed += job.guessed
+            self.counters.guessed_right += job.guessed_right
         for job in late - gone:
             if not job.done:
                 job.emit(Late("the deadline of the request has passed"))
@@ -181,8 +183,9 @@ class StepLoop:
             turns = self._shares.order(self._waiting)
         self.shelf.want([job.adapters for job in turns])
         loaded, evicted = self.shelf.collect()
-        self.runner.unload(evicted)
+        # In this order: one that came in too late for its turn may have to go at once.
         self.runner.load(loaded)
+        self.runner.unload(evicted)
         rows = sum(len(job.rows) for job in self._running)
         started = []
         for job in turns:

@@ -8,8 +8,8 @@ from enum import StrEnum
 from experts.answer import Answer, Latent, Lockstep, Writing, draw
 from experts.generation import Sampling
 from experts.job import Emit, Row
+from experts.lookahead import Lookahead
 from experts.speculation import Speculation
-
 
 _HEAVY = 0.3
 """Weight of the lead from which on speculation was as quick as packed lock-step, or quicker."""
@@ -67,7 +67,9 @@ def write_by(
     job: Answer
     if method is Method.DRAW_ONCE:
         row = draw(rows, writing.dice, 0)
-        job = Lockstep(id, prompt, [row], emit, writing)
+        job = Lookahead(id, prompt, [row], emit, writing)
+    elif method is Method.ALONE:
+        job = Lookahead(id, prompt, rows, emit, writing)
     elif method is Method.LATENT:
         job = Latent(id, prompt, rows, emit, writing)
     elif method is Method.SPECULATIVE:

@@ -10,6 +10,9 @@ from experts.job import Feed, Job, Row
 QUICK = 64
 """Prompt tokens that a CPU computes in about the time of two steps of an answer."""
 
+CHEAP = 8
+"""Tokens of a step up to which one more costs a CPU little: all wait for the same weights."""
+
 
 _Item = tuple[int, Job, Feed]
 """Tokens to run, for whom, and where."""
@@ -37,20 +40,25 @@ class Slice:
 def plan_step(jobs: Iterable[Job], busy: Collection[Row], beside: int) -> list[Slice]:
     """The next step: what every running answer needs, and short feeds that may ride along.
 
-    A feed that does not fit whole is left to `plan_pass`, so that no answer waits for it.
+    A feed that does not fit whole is left to `plan_pass`, so that no answer waits for it. Spare
+    tokens run only while the step is cheap.
 
     Args:
         busy: rows that a pass in flight works on.
         beside: tokens that may ride with running answers; without answers it is at least `QUICK`.
     """
     pending = _pending(jobs, busy)
+    spare = CHEAP - sum(length - feed.spare for length, _, feed in filter(_goes_on, pending))
     budget = beside if any(_goes_on(item) for item in pending) else max(beside, QUICK)
     slices = []
     for item in sorted(pending, key=_turn):
         length, job, feed = item
-        if not _goes_on(item):
+        if _goes_on(item):
+            kept = max(0, min(feed.spare, spare))
+            spare -= kept
+            slices.append(_slice(job, feed, length - feed.spare + kept))
+        elif length <= budget:
             budget -= length
-        if _goes_on(item) or budget >= 0:
             slices.append(_slice(job, feed, length))
     return slices
 
@@ -58,18 +66,23 @@ def plan_step(jobs: Iterable[Job], busy: Collection[Row], beside: int) -> list[S
 def plan_pass(jobs: Iterable[Job], busy: Collection[Row], most: int) -> list[Slice]:
     """The next pass over prompts: the most urgent and shortest, with others that do not delay it.
 
+    What running answers need is left to `plan_step`. Rows of one job run together, because it
+    waits for all of them.
+
     Args:
         most: tokens of a pass; a longer prompt takes several.
     """
+    pending = [item for item in _pending(jobs, busy) if not _goes_on(item)]
     slices: list[Slice] = []
-    budget = 0
-    for length, job, feed in sorted(_pending(jobs, busy), key=_turn):
+    room = most
+    for length, job, feed in sorted(pending, key=_turn):
         if not slices:
-            budget = min(max(length, QUICK), most)
-        count = min(length, budget) if not slices or length <= budget or budget == most else 0
-        if count > 0:
-            budget -= count
-            slices.append(_slice(job, feed, count))
+            slices.append(_slice(job, feed, min(length, most)))
+            alone = most - max(slices[0].count, QUICK)
+            room -= slices[0].count
+        elif length <= room - (0 if job is slices[0].job else alone):
+            slices.append(_slice(job, feed, length))
+            room -= length
     return slices
 
 
@@ -77,6 +90,7 @@ def _pending(jobs: Iterable[Job], busy: Collection[Row]) -> list[_Item]:
     return [
         (feed.stop - feed.row.cache.length, job, feed)
         for job in jobs
+        if not job.done
         for feed in job.feeds()
         if feed.row not in busy
     ]

@@ -2,7 +2,7 @@
 
 Decoding multiplies a handful of rows with every weight. A plain product packs the weights anew in
 each call and is then slower at 8 rows than 8 times at one; MKL's packed product costs about the
-same for 1 to 8 rows, and dynamic int8 (weights per output channel, activations per row) reads a
+same for 1 to 8 rows, and dynamic int8 (weights per output channel, activations per step) reads a
 quarter of the bytes.
 """
 

@@ -134,6 +134,8 @@ class Runner:
 
         def finish(hidden: torch.Tensor) -> list[torch.Tensor]:
             for segment in packing.segments:
+                if segment.cache.length + segment.length != segment.end:
+                    raise RuntimeError("a row was fed or rewound while a pass worked on it")
                 segment.cache.advance(segment.length)
             picks = [
                 s.start + offset

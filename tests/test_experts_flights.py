@@ -93,6 +93,34 @@ def test_a_long_prompt_gets_on_under_a_stream_of_short_ones(runner: Runner) -> N
     release(runner, [long])
 
 
+def test_a_prompt_of_several_passes_gets_on_under_a_stream_of_shorter_ones(runner: Runner) -> None:
+    flights = Flights(runner, most_tokens=64)
+    long, done = reading(runner, text(400, 1)), 0
+    while not long.done:
+        short = reading(runner, text(30, done))
+        while not short.done and not long.done:
+            landed = flights.advance([long, short], 0.0)
+            assert landed is not None
+            for part, one in zip(*landed, strict=True):
+                part.job.take([one])
+        flights.drop({short})
+        release(runner, [short])
+        done += 1
+        assert done < 60
+    release(runner, [long])
+
+
+def test_a_row_that_is_rewound_in_flight_is_found_out(runner: Runner) -> None:
+    flights = Flights(runner, most_tokens=256)
+    job = reading(runner, text(100, 1))
+    runner.run([Work(job.rows[0].cache, {}, job.tokens[:10], [])])
+    flights.advance([job], 0.0)
+    job.rows[0].cache.rewind(5)
+    with pytest.raises(RuntimeError, match="fed or rewound"):
+        land(flights, [job])
+    release(runner, [job])
+
+
 def test_a_more_urgent_prompt_is_not_overtaken(runner: Runner) -> None:
     flights = Flights(runner, most_tokens=256)
     long, short = reading(runner, text(250, 1), priority=3), reading(runner, text(30, 2))

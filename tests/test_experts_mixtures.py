@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_adapters import write_adapters
 
-from experts.adapters import load_adapter
+from experts.adapters import EMBEDDED, load_adapter
 from experts.answer import Answer, Writing
 from experts.engine import Engine, WeightedGate
 from experts.generation import Chunk, FinishReason, Sampling
@@ -23,6 +23,7 @@ from experts.lowrank import Gate
 from experts.method import Method, choose_method, write_by
 from experts.runner import Runner
 from experts.speculation import Speculation
+from experts.template import render_prompt
 
 VOCABULARY, END = 4, 3
 Path_ = list[tuple[int, int]]
@@ -95,6 +96,17 @@ def write(
     verify_at: int = 4,
 ) -> tuple[int, ...]:
     """Run one answer on the toy experts, without an engine."""
+    job = toy(method, weights, sampling, dice, verify_at)
+    return tuple(job.tokens[2 : job.confirmed])
+
+
+def toy(
+    method: Method,
+    weights: Sequence[float],
+    sampling: Sampling,
+    dice: Enumerator,
+    verify_at: int = 4,
+) -> Answer:
     rows = [Row({str(n): 1.0}, weight) for n, weight in enumerate(weights)]
     writing = Writing(sampling, dice, frozenset({END}), Spelling(), method)  # type: ignore[arg-type]
     prompt, posterior = [0, 1], method is Method.DRAW_ONCE
@@ -113,7 +125,7 @@ def write(
             found.append(Found(feed.row, feed.wanted, torch.stack(logits)))
         assert found
         job.take(found)
-    return tuple(job.tokens[2 : job.confirmed])
+    return job
 
 
 def ignore(_event: Event) -> None:
@@ -198,6 +210,21 @@ def test_an_enumeration_sees_a_wrong_weight() -> None:
     for _ in dice.paths():
         found[write(Method.LATENT, (0.69, 0.31), sampling, dice)] += dice.probability
     assert max(abs(found[s] - p) for s, p in truth.items()) > 1e-4
+
+
+@pytest.mark.parametrize("sampling", [Sampling(5, 1.0), Sampling(4, 0.7, 0.9)])
+def test_guesses_from_repetitions_leave_every_string_its_probability(sampling: Sampling) -> None:
+    """One expert; the prompt repeats itself, so there is a guess from the first token on."""
+    truth = mixture((1.0,), sampling)
+    found: dict[tuple[int, ...], float] = defaultdict(float)
+    dice, guessed, right = Enumerator(), 0, 0
+    for _ in dice.paths():
+        job = toy(Method.ALONE, (1.0,), sampling, dice)
+        found[tuple(job.tokens[2 : job.confirmed])] += dice.probability
+        guessed, right = guessed + job.guessed, right + job.guessed_right
+    assert max(abs(found[s] - p) for s, p in truth.items()) < 1e-6
+    assert sum(found.values()) == pytest.approx(1, abs=1e-6)
+    assert 0 < right < guessed
 
 
 @pytest.mark.parametrize(
@@ -286,6 +313,31 @@ async def test_greedy_speculation_equals_lockstep(
             assert text(found) == text(truth)
             assert found[-1].usage == truth[-1].usage
     assert compared >= 6
+
+
+@pytest.mark.models
+async def test_an_answer_by_guesses_is_that_of_a_token_a_step(base_dir: Path, device: str) -> None:
+    """The embedded code expert, which repeats itself: the same tokens at fewer steps."""
+    runner = Runner(base_dir, device=device, dtype="float32", threads=2, cache_tokens=4096)
+    runner.load([load_adapter("code", EMBEDDED / "code", runner.linears)])
+    engine = Engine(runner, EngineLimits(context=512))
+    engine.start()
+    asked = "Write a Python function that checks whether a string is a palindrome."
+    prompt = render_prompt(runner.tokenizer, [("user", asked)])
+    for temperature in (0.0, 0.4):
+        sampling = Sampling(50, temperature, seed=4, logprobs=2)
+        member, heard = WeightedGate({"code": 1.0}, 1.0), []
+        for method in (Method.LOCKSTEP, None):
+            stream = engine.generate("", prompt, [member], sampling, method=method)
+            heard.append([chunk async for chunk in stream])
+        plain, quick = ([p for c in chunks for p in c.logprobs] for chunks in heard)
+        assert [p.token for p in quick] == [p.token for p in plain]
+        assert [p.logprob for p in quick] == pytest.approx([p.logprob for p in plain], abs=2e-3)
+        assert text(heard[0]) == text(heard[1])
+        assert heard[0][-1].usage == heard[1][-1].usage
+        assert len(heard[1]) < len(heard[0])
+    engine.stop()
+    assert 0 < engine.counters.guessed_right <= engine.counters.guessed
 
 
 @pytest.mark.models

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from reading import Reading, job
 
-from experts.plan import QUICK, Slice, plan_pass, plan_step
+from experts.arena import RowCache
+from experts.job import Feed, Row
+from experts.plan import CHEAP, QUICK, Slice, plan_pass, plan_step
 
 
 def answer(length: int = 9, rows: int = 1) -> Reading:
@@ -40,6 +42,28 @@ def test_a_chunk_of_drafts_goes_with_the_answers() -> None:
     assert counts(plan_step([drafts, answer()], (), beside=1)) == [1, 9, 9, 9]
 
 
+class Guessing(Reading):
+    """An answer with tokens behind its last certain one that are only guesses."""
+
+    def feeds(self) -> list[Feed]:
+        return [Feed(self.rows[0], len(self.tokens), range(8, len(self.tokens)), spare=5)]
+
+
+def guessing() -> Guessing:
+    made = Guessing("", range(14), [Row({}, 1.0, RowCache(0, 14, 8))], lambda _event: None)
+    made.prompt = 4
+    return made
+
+
+def test_guesses_run_only_while_a_step_is_cheap() -> None:
+    assert counts(plan_step([guessing()], (), beside=16)) == [6]
+    assert counts(plan_step([guessing(), guessing()], (), beside=16)) == [6, 2]
+    assert sum(counts(plan_step([guessing() for _ in range(5)], (), beside=16))) == CHEAP
+    assert counts(plan_step([guessing(), *(answer() for _ in range(9))], (), 16)) == [1] * 10
+    (part,) = plan_step([guessing(), *(answer() for _ in range(5))], (), 16)[-1:]
+    assert part.count == 3 and part.positions == (8, 9, 10)
+
+
 def test_no_running_answer_is_ever_left_out() -> None:
     assert counts(plan_step([answer(rows=4) for _ in range(20)], (), beside=4)) == [1] * 80
 
@@ -65,8 +89,23 @@ def test_a_long_prompt_takes_several_passes() -> None:
 
 def test_long_prompts_share_a_pass_up_to_its_size() -> None:
     assert counts(plan_pass([job(300), job(290)], (), most=256)) == [256]
-    assert counts(plan_pass([job(100, rows=4)], (), most=256)) == [100]
-    assert counts(plan_pass([job(30, rows=4)], (), most=256)) == [30, 30]
+    assert counts(plan_pass([job(100), job(100)], (), most=256)) == [100]
+
+
+def test_rows_of_one_job_share_a_pass() -> None:
+    assert counts(plan_pass([job(100, rows=4)], (), most=256)) == [100, 100]
+    assert counts(plan_pass([job(30, rows=4), job(40)], (), most=256)) == [30, 30, 30, 30]
+
+
+def test_a_pass_holds_nothing_that_running_answers_need() -> None:
+    (part,) = plan_pass([answer(), job(500), answer(rows=4)], (), most=256)
+    assert part.count == 256
+
+
+def test_nothing_runs_for_a_job_that_is_done() -> None:
+    done = answer()
+    done.done = True
+    assert not plan_step([done], (), 16) and not plan_pass([done], (), 256)
 
 
 def test_a_larger_priority_goes_first_whatever_its_length() -> None:
