@@ -39,9 +39,9 @@ class Plain:
         self._model = _model(folder, device, dtype)
 
     @torch.inference_mode()
-    def generate(self, prompt: Sequence[int], count: int) -> list[int]:
-        """`count` new tokens."""
-        return _generate(self._model, prompt, count)
+    def generate(self, prompt: Sequence[int], count: int, guesses: int = 0) -> list[int]:
+        """`count` new tokens; `guesses`: tokens of prompt lookup, which transformers has too."""
+        return _generate(self._model, prompt, count, guesses)
 
     @torch.inference_mode()
     def gaps(self, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
@@ -133,10 +133,17 @@ class Peer:
         return logits
 
 
-def _generate(model: Any, prompt: Sequence[int], count: int) -> list[int]:  # noqa: ANN401
+def _generate(
+    model: Any,  # noqa: ANN401
+    prompt: Sequence[int],
+    count: int,
+    guesses: int = 0,
+) -> list[int]:
+    settings = _greedy(count)
+    settings.prompt_lookup_num_tokens = guesses or None
     ids = torch.tensor([list(prompt)], device=model.device)
     out = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=_greedy(count)
+        input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
     )
     return [int(token) for token in out[0, len(prompt) :]]
 
