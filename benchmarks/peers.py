@@ -26,7 +26,7 @@ def _model(folder: Path, device: str, dtype: torch.dtype) -> Any:  # noqa: ANN40
 def _greedy(count: int) -> GenerationConfig:
     # Without an end token every answer has its full length, on both sides.
     return GenerationConfig(
-        do_sample=False, max_new_tokens=count, eos_token_id=None, pad_token_id=2
+        do_sample=False, max_new_tokens=count, eos_token_id=NO_END, pad_token_id=2
     )
 
 
