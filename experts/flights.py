@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from experts.job import Found, Job, Row
 from experts.plan import Slice, plan_pass
 from experts.runner import Pass, Runner, Work
@@ -111,9 +113,8 @@ def works_of(plan: Sequence[Slice]) -> list[Work]:
     return works
 
 
-def found_by(plan: Sequence[Slice], logits: Sequence[object]) -> list[Found]:
+def found_by(plan: Sequence[Slice], logits: Sequence[torch.Tensor]) -> list[Found]:
     """The runner's logits as what was found for each part of a plan."""
     return [
-        Found(part.row, part.positions, found)  # type: ignore[arg-type]
-        for part, found in zip(plan, logits, strict=True)
+        Found(part.row, part.positions, found) for part, found in zip(plan, logits, strict=True)
     ]

@@ -78,7 +78,7 @@ def plan_pass(jobs: Iterable[Job], busy: Collection[Row], most: int) -> list[Sli
     for length, job, feed in sorted(pending, key=_turn):
         if not slices:
             slices.append(_slice(job, feed, min(length, most)))
-            alone = most - max(slices[0].count, QUICK)
+            alone = max(0, most - max(slices[0].count, QUICK))
             room -= slices[0].count
         elif length <= room - (0 if job is slices[0].job else alone):
             slices.append(_slice(job, feed, length))

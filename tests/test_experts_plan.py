@@ -97,6 +97,11 @@ def test_rows_of_one_job_share_a_pass() -> None:
     assert counts(plan_pass([job(30, rows=4), job(40)], (), most=256)) == [30, 30, 30, 30]
 
 
+def test_a_pass_is_never_larger_than_it_may_be() -> None:
+    assert sum(counts(plan_pass([job(20), job(22), job(300)], (), most=24))) <= 24
+    assert sum(counts(plan_pass([job(20, rows=4), job(3)], (), most=24))) <= 24
+
+
 def test_a_pass_holds_nothing_that_running_answers_need() -> None:
     (part,) = plan_pass([answer(), job(500), answer(rows=4)], (), most=256)
     assert part.count == 256
