@@ -37,12 +37,19 @@ class Heard:
         return [b - a for a, b in itertools.pairwise(self.at)]
 
 
-async def ask(engine: Engine, prompt: Sequence[int], expert: str, length: int) -> Heard:
-    """One greedy answer of `length` tokens by one expert."""
+async def ask(
+    engine: Engine, prompt: Sequence[int], expert: str, length: int, *, every: bool = False
+) -> Heard:
+    """One greedy answer of `length` tokens by one expert.
+
+    Args:
+        every: hear tokens without a text of their own too, by asking for log-probabilities.
+    """
     heard = Heard(time.perf_counter())
     chosen = [WeightedGate(gate(expert), 1.0)]
     number = str(next(_numbers))
-    async for chunk in engine.generate(number, prompt, chosen, Sampling(length)):
+    sampling = Sampling(length, logprobs=0 if every else None)
+    async for chunk in engine.generate(number, prompt, chosen, sampling):
         heard.at.append(time.perf_counter())
         heard.text += chunk.text
         if chunk.usage is not None:
@@ -51,14 +58,18 @@ async def ask(engine: Engine, prompt: Sequence[int], expert: str, length: int) -
 
 
 async def ask_all(
-    engine: Engine, requests: Sequence[Request], prompts: Sequence[Sequence[int]]
+    engine: Engine,
+    requests: Sequence[Request],
+    prompts: Sequence[Sequence[int]],
+    *,
+    every: bool = False,
 ) -> list[Heard]:
-    """All requests of a trace at their times."""
+    """All requests of a trace at their times; `every` as for `ask`."""
     started = time.perf_counter()
 
     async def one(request: Request, prompt: Sequence[int]) -> Heard:
         await asyncio.sleep(max(0.0, started + request.at - time.perf_counter()))
-        return await ask(engine, prompt, request.expert, request.length)
+        return await ask(engine, prompt, request.expert, request.length, every=every)
 
     pairs = zip(requests, prompts, strict=True)
     return list(await asyncio.gather(*(one(request, prompt) for request, prompt in pairs)))

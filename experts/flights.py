@@ -2,7 +2,7 @@
 
 A pass of 256 tokens takes as long as ten steps of an answer. Cut into shorter ones it would waste
 the arithmetic; resting between its layers it delays a step by one layer at most. After each step of
-the running answers the passes get about as long as the step took.
+the running answers the passes get three quarters of its time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from experts.job import Found, Job, Row
 from experts.plan import Slice, plan_pass
 from experts.runner import Pass, Runner, Work
 
+_SHARE = 0.75
 _MOST = 3
 _OLDEST_EVERY = 4
 
@@ -54,12 +55,13 @@ class Flights:
         self._flying = [f for f in self._flying if not any(part.job in jobs for part in f.plan)]
 
     def advance(
-        self, jobs: Sequence[Job], seconds: float
+        self, jobs: Sequence[Job], step: float
     ) -> tuple[Sequence[Slice], list[Found]] | None:
-        """Work on one pass for about `seconds`, a layer at least.
+        """Work on one pass for its share of the time, a layer at least.
 
         Args:
             jobs: in the order in which they were let in.
+            step: seconds that the step before it took.
 
         Returns:
             what was run and found when a pass is over, nothing found while it is not; None if no
@@ -69,10 +71,12 @@ class Flights:
         if not self._flying:
             return None
         flight = self._next()
-        deadline = time.perf_counter() + seconds
+        began = time.perf_counter()
         done = flight.forward.advance()
-        while not done and time.perf_counter() < deadline:
+        layer = (now := time.perf_counter()) - began
+        while not done and now - began + layer <= _SHARE * step:
             done = flight.forward.advance()
+            now = time.perf_counter()
         if not done:
             return (), []
         self._flying.remove(flight)

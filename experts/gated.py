@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from experts.lowrank import AdapterBank, Group, StepGates
+from experts.lowrank import AdapterBank, StepGates
+from experts.stacks import Group
 
 
 class GateHolder:

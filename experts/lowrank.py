@@ -5,73 +5,34 @@
 Layers with a common input (q, k and v; gate and up) are one group and share one product with A.
 The adapters of a stack lie behind each other along the rank, so one product serves rows of every
 gate: a zero gate is the base model, a one-hot gate is one adapter, a soft gate is a weighted blend.
-A step stacks the adapters that it needs, or takes a recent stack that has them; rows of more than
-`MAX_STACKED` adapters are cut into segments, because the work of a product grows with the adapters.
+Every row pays for all adapters of its stack. That is little where it only waits for their bytes;
+rows of many tokens are a segment by themselves, and rows of too many adapters are cut into several.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
-from torch.nn.functional import linear
 
 from experts.adapters import Adapter
+from experts.stacks import MAX_STACKED, Bundle, Bundles, Group, Layout
 
-MAX_STACKED = 8
-_KEPT_STACKS = 4
+_MANY = 32
+"""Tokens of equal adapters from which the arithmetic for others costs more than a segment."""
 
 Gate = Mapping[str, float]
 """Adapter name → weight; an adapter that is not named has weight 0."""
 
 
-@dataclass(frozen=True)
-class Group:
-    """Linear layers that read the same input: module paths and output widths, in output order."""
-
-    modules: tuple[str, ...]
-    widths: tuple[int, ...]
-
-
-Layout = tuple[tuple[int, int, float], ...]
-"""(adapter's place in the stack, rank, scale) of every block of rows of A."""
-
-
-class Stack:
-    """The pairs that several adapters have for one group."""
-
-    def __init__(self, adapters: Sequence[Adapter], group: Group, like: torch.Tensor) -> None:
-        blocks, layout = [], []
-        self._parts: list[tuple[slice, slice, torch.Tensor]] = []
-        row = column = 0
-        for module, width in zip(group.modules, group.widths, strict=True):
-            pairs = [(n, a.weights[module]) for n, a in enumerate(adapters) if module in a.weights]
-            if pairs:
-                rank = sum(pair.rank for _, pair in pairs)
-                b = torch.cat([pair.b.t() for _, pair in pairs])
-                self._parts.append((slice(row, row + rank), slice(column, column + width), b))
-                blocks += [pair.a for _, pair in pairs]
-                layout += [(n, pair.rank, pair.scale) for n, pair in pairs]
-                row += rank
-            column += width
-        self.layout: Layout = tuple(layout)
-        self._a = torch.cat(blocks) if blocks else like.new_empty(0, 0)
-
-    def add(self, x: torch.Tensor, y: torch.Tensor, gate: torch.Tensor) -> None:
-        """Add to `y` [tokens, Σ width] the update for `x` [tokens, in] under `gate`."""
-        inner = linear(x, self._a).mul_(gate)
-        for rows, columns, b in self._parts:
-            y[:, columns].addmm_(inner[:, rows], b)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Segment:
-    """Tokens `span` of a packed step, whose rows need the adapters of these stacks."""
+    """Tokens `span` of a packed step, whose rows need adapters of this bundle."""
 
     span: slice
-    stacks: Mapping[Group, Stack]
+    bundle: Bundle
     table: torch.Tensor
     gates: dict[Layout, torch.Tensor]
 
@@ -96,7 +57,7 @@ class StepGates:
     def add(self, group: Group, x: torch.Tensor, y: torch.Tensor) -> None:
         """Add to `y` [tokens, Σ width] what the adapters of each token's gate give for `x`."""
         for segment in self._segments:
-            stack = segment.stacks[group]
+            stack = segment.bundle.stacks[group]
             if stack.layout:
                 gate = segment.gate(stack.layout)
                 stack.add(x[segment.span], y[segment.span], gate)
@@ -111,9 +72,9 @@ class AdapterBank:
     """
 
     def __init__(self, groups: Sequence[Group], like: torch.Tensor) -> None:
-        self._groups, self.like = list(groups), like
+        self.like = like
         self._adapters: dict[str, Adapter] = {}
-        self._stacks: OrderedDict[tuple[str, ...], dict[Group, Stack]] = OrderedDict()
+        self._bundles = Bundles(groups, like)
 
     @property
     def names(self) -> list[str]:
@@ -129,57 +90,37 @@ class AdapterBank:
     def unload(self, name: str) -> None:
         """Forget an adapter, if it is here."""
         if self._adapters.pop(name, None) is not None:
-            self._stacks = OrderedDict((k, s) for k, s in self._stacks.items() if name not in k)
+            self._bundles.forget(name)
 
     def step(self, gates: Sequence[Gate], lengths: Sequence[int] | None = None) -> StepGates:
         """The gates of a step: row i covers `lengths[i]` tokens; without lengths, one gate for all.
 
         Rows of equal adapters should lie side by side; `arrange` gives such an order.
         """
-        segments: list[_Segment] = []
-        first, start, names = 0, 0, frozenset[str]()
         spans = [0] * len(gates) if lengths is None else list(lengths)
-        for row in range(len(gates) + 1):
-            here = active(gates[row]) if row < len(gates) else None
-            if here is None or len(names | here) > MAX_STACKED or (bool(here) != bool(names)):
-                stop = start + sum(spans[first:row])
-                if names:
-                    chosen = slice(None) if lengths is None else slice(start, stop)
-                    segments.append(
-                        self._segment(names, gates[first:row], spans[first:row], chosen)
-                    )
-                first, start, names = row, stop, frozenset()
-            names = names | (here or frozenset())
+        segments: list[_Segment] = []
+        for names, rows in _cut(gates, spans):
+            start = sum(spans[: rows.start])
+            span = slice(start, start + sum(spans[rows]))
+            chosen = slice(None) if lengths is None else span
+            segments.append(self._segment(names, gates[rows], spans[rows], chosen))
         return StepGates(segments)
 
     def _segment(
         self, names: frozenset[str], gates: Sequence[Gate], lengths: Sequence[int], span: slice
     ) -> _Segment:
-        order, stacks = self._stacked(names)
+        bundle = self._bundles.of(names, self._adapters)
         table = torch.tensor(
-            [[gate.get(name, 0.0) for name in order] for gate in gates],
+            [[gate.get(name or "", 0.0) for name in bundle.places] for gate in gates],
             dtype=self.like.dtype,
             device=self.like.device,
         )
         if span != slice(None):
             counts = torch.tensor(lengths, device=self.like.device)
             table = table.repeat_interleave(counts, dim=0)
-        return _Segment(span, stacks, table, {})
-
-    def _stacked(self, names: frozenset[str]) -> tuple[tuple[str, ...], Mapping[Group, Stack]]:
-        # A kept stack that has more than these serves as well: batches change at every step.
-        for order in reversed(self._stacks):
-            if names <= set(order):
-                self._stacks.move_to_end(order)
-                return order, self._stacks[order]
-        last = set(next(reversed(self._stacks), ()))
-        wanted = names | last if len(names | last) <= MAX_STACKED else names
-        order = tuple(sorted(wanted))
-        adapters = [self._adapters[name] for name in order]
-        self._stacks[order] = {g: Stack(adapters, g, self.like) for g in self._groups}
-        while len(self._stacks) > _KEPT_STACKS:
-            self._stacks.popitem(last=False)
-        return order, self._stacks[order]
+        segment = _Segment(span, bundle, table, {})
+        bundle.users.add(segment)
+        return segment
 
 
 def active(gate: Gate) -> frozenset[str]:
@@ -190,3 +131,18 @@ def active(gate: Gate) -> frozenset[str]:
 def arrange(gates: Sequence[Gate]) -> list[int]:
     """An order of rows in which rows of the same adapters lie side by side, the base first."""
     return sorted(range(len(gates)), key=lambda n: (len(active(gates[n])) > 0, sorted(gates[n])))
+
+
+def _cut(gates: Sequence[Gate], spans: Sequence[int]) -> Iterator[tuple[frozenset[str], slice]]:
+    """The adapters and the rows of each segment; rows of the base alone are in none."""
+    names, first, stop, open_ = frozenset[str](), 0, 0, False
+    for here, run in groupby(range(len(gates)), key=lambda n: active(gates[n])):
+        rows = list(run)
+        many = sum(spans[n] for n in rows) >= _MANY
+        if many or not (open_ and here) or len(names | here) > MAX_STACKED:
+            if names:
+                yield names, slice(first, stop)
+            names, first = frozenset(), rows[0]
+        names, stop, open_ = names | here, rows[-1] + 1, bool(here) and not many
+    if names:
+        yield names, slice(first, stop)

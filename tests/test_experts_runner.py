@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from experts import decoder as decoder_module
 from experts import runner as runner_module
 from experts.adapters import load_adapter
-from experts.lowrank import MAX_STACKED, Gate
+from experts.lowrank import Gate
 from experts.projection import Kernel, kernel_for, project_with
 from experts.runner import Runner, Work
+from experts.stacks import MAX_STACKED
 
 pytestmark = pytest.mark.models
 CPU = torch.device("cpu")
