@@ -24,7 +24,6 @@ _UNSUPPORTED = {
     "target_parameters": "adapters of bare parameters",
     "layer_replication": "layer replication",
     "lora_bias": "LoRA biases",
-    "alora_invocation_tokens": "activated LoRA",
     "use_qalora": "QALoRA",
     "use_bdlora": "block-diagonal LoRA",
     "arrow_config": "Arrow routing",
@@ -56,10 +55,14 @@ class LoraWeight:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A checked adapter: module path in the base model → its low-rank pair."""
+    """A checked adapter: module path in the base model → its low-rank pair.
+
+    With `invocation` tokens it acts only from their last occurrence in the prompt on.
+    """
 
     name: str
     weights: Mapping[str, LoraWeight]
+    invocation: tuple[int, ...] = ()
 
     def like(self, tensor: torch.Tensor) -> Adapter:
         """The same values with the type and device of `tensor`, laid out as stacks hold them.
@@ -72,7 +75,7 @@ class Adapter:
             )
             for module, pair in self.weights.items()
         }
-        return Adapter(self.name, weights)
+        return Adapter(self.name, weights, self.invocation)
 
 
 def embedded_adapters() -> list[str]:
@@ -94,8 +97,8 @@ def load_adapter(
     """
     config = _read_config(folder)
     _check_base(folder, config, base)
-    weights = _read_weights(folder, config, linears)
-    return Adapter(name, weights)
+    invocation = _invocation(folder, config)
+    return Adapter(name, _read_weights(folder, config, linears), invocation)
 
 
 def _refuse(folder: Path, reason: str) -> AdapterError:
@@ -147,6 +150,17 @@ def _check_numbers(folder: Path, config: Mapping[str, Any]) -> None:
     for key, alpha in alphas.items():
         if not isinstance(alpha, int | float) or not math.isfinite(alpha):
             raise _refuse(folder, f"{key} must be a finite number, not {alpha!r}")
+
+
+def _invocation(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
+    tokens = config.get("alora_invocation_tokens")
+    if tokens is None:
+        return ()
+    numbers = isinstance(tokens, list) and all(type(t) is int and t >= 0 for t in tokens)
+    if not (tokens and numbers):
+        reason = "must be a list of token numbers, at least one, or null"
+        raise _refuse(folder, f"alora_invocation_tokens {reason}, not {tokens!r}")
+    return tuple(tokens)
 
 
 def _table(folder: Path, config: Mapping[str, Any], key: str) -> dict[str, Any]:

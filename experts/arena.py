@@ -5,6 +5,7 @@ longest possible length when it is let in, so attention reads it in place, nothi
 while it grows, and a row that was let in can finish. What is reserved and not written costs address
 space only. A finished row's run stays as a cache, by the tokens and the gate that made it, until
 the memory is needed; a new row with the same beginning copies that once instead of computing it.
+Where adapters wait for their invocation, what the base made before them is found under the base.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
 BLOCK = 16
+
+BASE: Hashable = ()
+"""The gate of keys and values that the base alone made."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +59,21 @@ class RowCache:
 
 @dataclass(eq=False)
 class _Kept:
-    """A prefix in the cache: whose tokens lie in the run, and under which keys it is found."""
+    """A prefix in the cache: whose tokens lie in the run, and under which keys it is found.
+
+    The base alone made the first `shared` tokens, `gate` the others.
+    """
 
     row: RowCache
     gate: Hashable
     tokens: tuple[int, ...]
+    shared: int
     keys: set[int] = field(default_factory=set)
 
-    def begins(self, gate: Hashable, tokens: Sequence[int]) -> bool:
+    def begins(self, gate: Hashable, tokens: Sequence[int], shared: int) -> bool:
         """Whether it truly starts with these tokens under this gate: a key is only a hash."""
-        return self.gate == gate and self.tokens[: len(tokens)] == tuple(tokens)
+        alike = self.gate == gate or len(tokens) <= min(self.shared, shared)
+        return alike and self.tokens[: len(tokens)] == tuple(tokens)
 
 
 class Arena:
@@ -86,6 +96,11 @@ class Arena:
         self._free: list[tuple[int, int]] = [(0, self.capacity)]
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         self._found_by: dict[int, tuple[_Kept, int]] = {}
+
+    @cached_property
+    def arrays(self) -> list[Any]:
+        """Each layer's keys and values as an array over the same memory, on a CPU."""
+        return [layer.numpy() for layer in self.data]
 
     @property
     def free_tokens(self) -> int:
@@ -114,12 +129,15 @@ class Arena:
         self._held += size if found is not None else 0
         return found
 
-    def release(self, row: RowCache, gate: Hashable, tokens: Sequence[int]) -> None:
+    def release(
+        self, row: RowCache, gate: Hashable, tokens: Sequence[int], shared: int = 0
+    ) -> None:
         """A row is over: its whole blocks stay as a cache, the rest is free.
 
         Args:
             gate: equal for rows whose keys and values are equal functions of the tokens.
             tokens: those of the row; what is behind `row.length` is not looked at.
+            shared: tokens at the beginning that the base alone made.
         """
         self._held -= row.capacity
         whole = row.length // BLOCK * BLOCK
@@ -127,40 +145,48 @@ class Arena:
             self._give_back(row.start + whole, row.capacity - whole)
             row.capacity = whole
         if whole:
-            kept = _Kept(row, gate, tuple(tokens[:whole]))
+            shared = whole if gate == BASE else min(shared, whole)
+            maker = BASE if shared == whole else gate
+            kept = _Kept(row, maker, tuple(tokens[:whole]), shared)
             self._kept[id(kept)] = kept
-            for count, key in enumerate(_keys(gate, kept.tokens), start=1):
+            for count, key in enumerate(_keys(gate, kept.tokens, shared), start=1):
                 self._disown(key)
                 self._found_by[key] = (kept, count * BLOCK)
                 kept.keys.add(key)
 
-    def reuse(self, row: RowCache, gate: Hashable, tokens: Sequence[int]) -> int:
+    def reuse(self, row: RowCache, gate: Hashable, tokens: Sequence[int], shared: int = 0) -> int:
         """Fill an empty row with the longest cached beginning of `tokens`; returns its length.
 
         At least the last token is left to compute: its logits are wanted.
         """
+        shared = len(tokens) if gate == BASE else shared
         path: list[tuple[_Kept, int]] = []
-        for key in _keys(gate, tokens[: len(tokens) - 1]):
+        for key in _keys(gate, tokens[: len(tokens) - 1], shared):
             found = self._found_by.get(key)
-            if found is None or not found[0].begins(gate, tokens[: found[1]]):
+            if found is None or not found[0].begins(gate, tokens[: found[1]], shared):
                 break
             path.append(found)
         if not path:
             return 0
         kept, length = path[-1]
-        here, there = row.start, kept.row.start
-        self.data[:, here : here + length] = self.data[:, there : there + length]
-        row.length = length
-        self.reused_tokens += length
+        self.copy(kept.row, row, length)
         # The beginning last, so that it outlives what is found only through it.
         for owner, _ in reversed(path):
             self._kept.move_to_end(id(owner))
         return length
 
+    def copy(self, source: RowCache, row: RowCache, length: int) -> None:
+        """Let a row have the first `length` tokens of another, behind those that it has."""
+        here, there, first = row.start, source.start, row.length
+        written = self.data[:, there + first : there + length]
+        self.data[:, here + first : here + length] = written
+        row.length = length
+        self.reused_tokens += length - first
+
     def clear(self, made_by: Callable[[Any], bool] = lambda _gate: True) -> None:
-        """Forget the cached prefixes of these gates: an adapter has changed."""
+        """Forget what these gates made: an adapter has changed. What the base made stays."""
         for kept in [kept for kept in self._kept.values() if made_by(kept.gate)]:
-            self._forget(kept)
+            self._shorten(kept, 0 if made_by(BASE) else kept.shared // BLOCK * BLOCK)
 
     def _fit(self, size: int) -> RowCache | None:
         for index, (start, length) in enumerate(self._free):
@@ -179,6 +205,17 @@ class Arena:
             owner.keys.remove(key)
             if not owner.keys:
                 self._forget(owner)
+
+    def _shorten(self, kept: _Kept, length: int) -> None:
+        for key in [key for key in kept.keys if self._found_by[key][1] > length]:
+            del self._found_by[key]
+            kept.keys.remove(key)
+        if kept.keys:
+            self._give_back(kept.row.start + length, kept.row.capacity - length)
+            kept.row.capacity = kept.shared = length
+            kept.tokens, kept.gate = kept.tokens[:length], BASE
+        else:
+            self._forget(kept)
 
     def _forget(self, kept: _Kept) -> None:
         del self._kept[id(kept)]
@@ -203,10 +240,11 @@ def whole_blocks(tokens: int) -> int:
     return -(-tokens // BLOCK) * BLOCK
 
 
-def _keys(gate: Hashable, tokens: Sequence[int]) -> list[int]:
-    """A hash for each whole block's end, each over everything before it."""
-    keys, last = [], hash(gate)
+def _keys(gate: Hashable, tokens: Sequence[int], shared: int) -> list[int]:
+    """A hash for each whole block's end, each over everything before it and who made it."""
+    keys, last = [], 0
     for start in range(0, len(tokens) - BLOCK + 1, BLOCK):
-        last = hash((last, *tokens[start : start + BLOCK]))
+        maker = BASE if start + BLOCK <= shared else gate
+        last = hash((maker, last, *tokens[start : start + BLOCK]))
         keys.append(last)
     return keys

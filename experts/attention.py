@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from experts import attention_kernel, few
 from experts.arena import Arena, RowCache
 
 PACKED = "collegium_packed"
@@ -41,6 +45,41 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Rotation:
+    """The angles of a step's positions: cos and sin [tokens, d], the sign inside `sin`."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+    @cached_property
+    def arrays(self) -> tuple[Any, Any]:
+        """The same memory, for a kernel."""
+        return self.cos.numpy(), self.sin.numpy()
+
+    def turn(self, heads: torch.Tensor) -> None:
+        """Turn [tokens, heads, d] in place (Su et al. 2021, RoPE, arXiv 2104.09864)."""
+        # (-second half, first half) · sin.
+        crossed = heads.roll(heads.shape[-1] // 2, dims=-1)
+        heads.mul_(self.cos[:, None]).addcmul_(crossed, self.sin[:, None])
+
+
+class _Near:
+    """What the compiled kernel needs for a few tokens: `places` [tokens, 3], and room to work."""
+
+    def __init__(self, places: Sequence[tuple[int, int, int]]) -> None:
+        self.places = np.array(places, np.int64)
+        self._longest = max(length for _, _, length in places)
+        self._rooms: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]] = {}
+
+    def room(self, heads: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """Scores [heads, longest row] and powers [longest row], the same for all layers."""
+        if heads not in self._rooms:
+            scores = np.empty((heads, self._longest), np.float32)
+            self._rooms[heads] = scores, np.empty(self._longest, np.int32)
+        return self._rooms[heads]
+
+
+@dataclass(frozen=True)
 class Packing:
     """What all layers of a step share."""
 
@@ -48,6 +87,32 @@ class Packing:
     segments: Sequence[Segment]
     positions: torch.Tensor
     slots: torch.Tensor
+    near: _Near | None = None
+
+    def turn_and_attend(
+        self, layer: int, heads: torch.Tensor, rotation: Rotation, asking: int
+    ) -> torch.Tensor:
+        """heads [tokens, `asking` query heads, keys, values, d] → [tokens, query heads · d].
+
+        Queries and keys are turned, keys and values stored.
+        """
+        if self.near is None:
+            shared = self.arena.shape.heads
+            rotation.turn(heads[:, : asking + shared])
+            self.write(layer, heads[:, asking:])
+            return self.attend(layer, heads[:, :asking], None).flatten(1)
+        tokens, _, width = heads.shape
+        out = torch.empty(tokens, asking, width)
+        attention_kernel.attend(
+            heads.numpy(),
+            *rotation.arrays,
+            self.arena.arrays[layer],
+            self.near.places,
+            np.float32(width**-0.5),
+            *self.near.room(asking),
+            out.numpy(),
+        )
+        return out.view(tokens, -1)
 
     def write(self, layer: int, keys_values: torch.Tensor) -> None:
         """Store [tokens, 2 × kv heads, d], keys before values, at the end of each row."""
@@ -85,7 +150,17 @@ def pack(arena: Arena, caches: Sequence[RowCache], lengths: Sequence[int]) -> Pa
         segments,
         torch.tensor(positions, device=device),
         torch.tensor(slots, device=device),
+        _near(arena, positions, slots),
     )
+
+
+def _near(arena: Arena, positions: Sequence[int], slots: Sequence[int]) -> _Near | None:
+    tokens, read = len(slots), sum(positions) + len(positions)
+    if read > few.CONTEXT * tokens or not few.suits(arena.data, tokens):
+        return None
+    # A token sees its row up to itself, whose keys and values are stored before any is read.
+    places = [(s, s - p, p + 1) for s, p in zip(slots, positions, strict=True)]
+    return _Near(places)
 
 
 def _attend(

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import silu
 
-from experts.attention import Packing
+from experts import few, kernels
+from experts.attention import Packing, Rotation
 from experts.lowrank import StepGates
 from experts.projection import Kernel, Projection, project_with
 from experts.stacks import Group
@@ -44,8 +46,24 @@ class _Norm:
         size = weight.shape[0]
         self._weight = weight.float() * math.sqrt(size)
         self._floor = torch.tensor(math.sqrt(size * epsilon), device=weight.device)
+        self._square = np.float32(size * epsilon)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, x: torch.Tensor, added: torch.Tensor | None = None, *, small: bool
+    ) -> torch.Tensor:
+        """The norm of `x`, to which `added` is added first, in place; `small` as in `few`."""
+        if small:
+            out = torch.empty_like(x)
+            weight, found = self._weight.numpy(), out.numpy()
+            if added is None:
+                kernels.norm(x.numpy(), weight, self._square, found)
+            else:
+                kernels.add_norm(x.numpy(), added.numpy(), weight, self._square, found)
+        else:
+            out = self._plain(x if added is None else x.add_(added))
+        return out
+
+    def _plain(self, x: torch.Tensor) -> torch.Tensor:
         # In float32 whatever the model's type: sums of squares of half floats overflow.
         wide = x.float()
         length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
@@ -68,7 +86,6 @@ class FusedDecoder:
     def __init__(self, model: Any, kernel: Kernel) -> None:  # noqa: ANN401
         decoder, config = model.get_decoder(), model.config
         self._heads = config.num_attention_heads
-        self._shared = config.num_key_value_heads
         self._width = getattr(config, "head_dim", None) or config.hidden_size // self._heads
         self._embed = decoder.embed_tokens
         self._rotary = decoder.rotary_emb
@@ -96,27 +113,27 @@ class FusedDecoder:
         """ids [tokens] → hidden states [tokens, hidden] behind each layer, at last normed."""
         x = self._embed(ids)
         cos, sin = self._rotary(x, packing.positions[None])
-        cos, sin = cos[0, :, None], sin[0, :, None] * self._sign
+        rotation = Rotation(cos[0], sin[0] * self._sign)
+        small = few.suits(x, len(ids))
+        update: torch.Tensor | None = None
         for number, layer in enumerate(self._layers):
-            normed = layer.attention_norm(x)
+            normed = layer.attention_norm(x, update, small=small)
             heads = layer.qkv(normed, gates).view(len(ids), -1, self._width)
-            query = self._rotate(heads, cos, sin)
-            packing.write(number, heads[:, self._heads :])
-            found = packing.attend(number, query, None)
-            x = x.add_(layer.out(found.reshape(len(ids), -1), gates))
-            normed = layer.mlp_norm(x)
-            gate, up = layer.gate_up(normed, gates).chunk(2, dim=-1)
-            x = x.add_(layer.down(silu(gate).mul_(up), gates))
+            found = packing.turn_and_attend(number, heads, rotation, self._heads)
+            normed = layer.mlp_norm(x, layer.out(found, gates), small=small)
+            update = layer.down(_swish(layer.gate_up(normed, gates), small=small), gates)
             yield x
-        yield self._norm(x)
+        yield self._norm(x, update, small=small)
 
-    def _rotate(self, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        """Turn queries and keys in place (Su et al. 2021, RoPE, arXiv 2104.09864)."""
-        turned = heads[:, : self._heads + self._shared]
-        # (-second half, first half) · sin, with the sign inside `sin`.
-        crossed = turned.roll(self._width // 2, dims=-1)
-        turned.mul_(cos).addcmul_(crossed, sin)
-        return heads[:, : self._heads]
+
+def _swish(both: torch.Tensor, *, small: bool) -> torch.Tensor:
+    gate, up = both.chunk(2, dim=-1)
+    if small:
+        out = torch.empty(gate.shape)
+        kernels.swish(both.numpy(), out.numpy())
+    else:
+        out = silu(gate).mul_(up)
+    return out
 
 
 def fits(model: Any) -> bool:  # noqa: ANN401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import numpy.typing as npt
 
 from experts.adapters import Adapter
 from experts.examples import Example
-from experts.gated import gate_layers
-from experts.losses import row_losses
+from experts.gated import GateHolder, gate_layers
+from experts.invocation import spans
+from experts.losses import row_losses, starts_of
+from experts.lowrank import AdapterBank, Gate
 
 BASE = "base"
 _RESAMPLES = 10_000
@@ -52,6 +55,8 @@ def loss_matrix(
 ) -> list[Cell]:
     """Losses of the base and of every adapter on every domain, through the gated layers.
 
+    An adapter that waits acts from the last occurrence of its invocation in each prompt on.
+
     `model` is a causal language model of transformers; it gets the gated layers here.
 
     Raises:
@@ -65,9 +70,9 @@ def loss_matrix(
     for domain, examples in domains.items():
         losses = {}
         for name in names:
-            holder.step = bank.step([{} if name == BASE else {name: 1.0}])
             label = f"{name} on {domain}"
-            losses[name] = _by_row(model, examples, batch_tokens, label, progress)
+            gate = partial(_gate_batch, holder, bank, name)
+            losses[name] = _by_row(model, examples, batch_tokens, gate, label, progress)
         holder.step = bank.step([])
         tokens = np.array([e.response_length for e in examples], dtype=np.float64)
         cells += [_cell(name, domain, losses[name], losses[BASE], tokens, seed) for name in names]
@@ -85,14 +90,28 @@ def _check(adapters: Sequence[Adapter], domains: Mapping[str, Sequence[Example]]
         )
 
 
+def _gate_batch(holder: GateHolder, bank: AdapterBank, name: str, batch: Sequence[Example]) -> None:
+    gate: Gate = {} if name == BASE else {name: 1.0}
+    starts = starts_of(batch, bank.invocation(name))
+    if starts is None:
+        holder.step = bank.step([gate])
+    else:
+        width = max(len(e.tokens) for e in batch)
+        parts = [part for start in starts for part in spans(gate, {name: start}, 0, width)]
+        holder.step = bank.step([g for g, _ in parts], [tokens for _, tokens in parts])
+
+
 def _by_row(
     model: Any,  # noqa: ANN401
     examples: Sequence[Example],
     batch_tokens: int,
+    on_start: Callable[[Sequence[Example]], None],
     label: str,
     progress: Callable[[str, int, int], None],
 ) -> npt.NDArray[np.float64]:
-    found = row_losses(model, examples, batch_tokens, lambda d, t: progress(label, d, t))
+    found = row_losses(
+        model, examples, batch_tokens, lambda d, t: progress(label, d, t), on_start=on_start
+    )
     by_id = {id(example): loss for example, loss in found}
     return np.array([by_id[id(example)] for example in examples])
 

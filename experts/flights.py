@@ -8,7 +8,7 @@ the running answers the passes get three quarters of its time.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ import torch
 from experts.job import Found, Job, Row
 from experts.plan import Slice, plan_pass
 from experts.runner import Pass, Runner, Work
+from experts.sharing import share
 
 _SHARE = 0.75
 _MOST = 3
@@ -85,8 +86,10 @@ class Flights:
     def _start(self, jobs: Sequence[Job]) -> None:
         if len(self._flying) == _MOST:
             return
+        rows = self.rows
+        busy = rows | share(jobs, rows, self._runner.arena)
         aged = self._starts % _OLDEST_EVERY == _OLDEST_EVERY - 1
-        plan = self._eldest(jobs) if aged else plan_pass(jobs, self.rows, self._most_tokens)
+        plan = self._eldest(jobs, busy) if aged else plan_pass(jobs, busy, self._most_tokens)
         if plan:
             tokens, urgency = sum(part.count for part in plan), plan[0].job.terms.priority
             # One more is worth its turns only where it overtakes all that are under way.
@@ -95,9 +98,8 @@ class Flights:
                 forward = self._runner.start(works_of(plan))
                 self._flying.append(_Flight(plan, forward, tokens, urgency))
 
-    def _eldest(self, jobs: Sequence[Job]) -> Sequence[Slice]:
-        rows = self.rows
-        plans = (plan_pass([job], rows, self._most_tokens) for job in jobs)
+    def _eldest(self, jobs: Sequence[Job], busy: Collection[Row]) -> Sequence[Slice]:
+        plans = (plan_pass([job], busy, self._most_tokens) for job in jobs)
         return next((plan for plan in plans if plan), ())
 
     def _next(self) -> _Flight:
@@ -111,9 +113,9 @@ def works_of(plan: Sequence[Slice]) -> list[Work]:
     """What the runner is to do for a plan."""
     works = []
     for part in plan:
-        start = part.row.cache.length
-        wanted = [p - start for p in part.positions]
-        works.append(Work(part.row.cache, part.row.gate, part.tokens, wanted))
+        row = part.row
+        wanted = [p - row.cache.length for p in part.positions]
+        works.append(Work(row.cache, row.gate, part.tokens, wanted, row.starts))
     return works
 
 

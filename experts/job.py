@@ -10,6 +10,7 @@ import torch
 
 from experts.arena import RowCache
 from experts.generation import Chunk, Score
+from experts.invocation import NEVER, Starts
 from experts.lowrank import Gate, active
 
 Event = Chunk | Score | BaseException
@@ -18,16 +19,23 @@ Emit = Callable[[Event], None]
 
 @dataclass(eq=False)
 class Row:
-    """One expert's view of the tokens: a gate, a weight in the mixture, its own cache."""
+    """One expert's view of the tokens: a gate, a weight in the mixture, its own cache.
+
+    Set when its job is let in: where its waiting adapters begin to act, and how many tokens at the
+    beginning of the prompt have the keys and values of the base, because none acts yet.
+    """
 
     gate: Gate
     weight: float = 1.0
     cache: RowCache = field(default_factory=lambda: RowCache(0, 0))
+    starts: Starts = field(default_factory=dict)
+    shared: int = 0
 
     @property
-    def key(self) -> tuple[tuple[str, float], ...]:
+    def key(self) -> tuple[tuple[str, float, int], ...]:
         """Equal for rows whose keys and values are equal functions of the tokens."""
-        return tuple(sorted((name, weight) for name, weight in self.gate.items() if weight))
+        parts = ((name, w, self.starts.get(name, 0)) for name, w in self.gate.items() if w)
+        return tuple(sorted(part for part in parts if part[2] != NEVER))
 
 
 @dataclass(frozen=True)

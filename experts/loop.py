@@ -8,15 +8,17 @@ import time
 from collections.abc import Sequence
 
 from experts.adapters import AdapterError
-from experts.arena import RowCache, whole_blocks
+from experts.arena import BASE, BLOCK, RowCache, whole_blocks
 from experts.counters import Counters
 from experts.flights import Flights, found_by, works_of
 from experts.generation import Busy, ExpertError, Late
-from experts.job import Found, Job, Terms
+from experts.invocation import shared_length
+from experts.job import Found, Job, Row, Terms
 from experts.limits import EngineLimits
 from experts.plan import Slice, plan_step
 from experts.runner import Runner
 from experts.schedule import FairShare
+from experts.sharing import share
 from experts.shelf import AdapterShelf
 
 logger = logging.getLogger(__name__)
@@ -128,7 +130,9 @@ class StepLoop:
         self._admit()
         started = time.perf_counter()
         limits = self.limits
-        plan = plan_step(self._running, self._flights.rows, limits.shared_step_tokens)
+        busy = self._flights.rows
+        busy |= share(self._running, busy, self.runner.arena)
+        plan = plan_step(self._running, busy, limits.shared_step_tokens)
         if plan:
             self._deliver(plan, found_by(plan, self.runner.run(works_of(plan))))
         spent = time.perf_counter() - started if plan else _BREATH
@@ -222,14 +226,19 @@ class StepLoop:
         if len(granted) < len(caches):
             self._release(job)
             return False
+        prompt = job.tokens[: job.prompt]
         for row in job.rows:
-            arena.reuse(row.cache, row.key, job.tokens[: job.prompt])
+            row.starts = self.runner.bank.starts(row.gate, prompt)
+            row.shared = shared_length(row.gate, row.starts, job.prompt)
+            arena.reuse(row.cache, row.key, prompt, row.shared)
         return True
 
     def _release(self, job: Job) -> None:
         for row in job.rows:
             if row.cache.capacity:
-                self.runner.arena.release(row.cache, row.key, job.tokens)
+                if _acts_at_the_end(row, job.prompt):
+                    row.cache.rewind(row.shared)
+                self.runner.arena.release(row.cache, row.key, job.tokens, row.shared)
             row.cache = RowCache(0, 0)
 
     def _fail(self, error: BaseException) -> None:
@@ -239,3 +248,8 @@ class StepLoop:
             self._running, self._waiting = [], []
         for job in jobs:
             job.emit(ExpertError(f"the expert failed: {error}"))
+
+
+def _acts_at_the_end(row: Row, prompt: int) -> bool:
+    # Nobody will look for what such an adapter made: the next turn has its invocation later.
+    return row.key != BASE and row.shared > 0 and prompt - row.shared < BLOCK

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from experts.examples import Example, bucket
+from experts.invocation import last_occurrence
 
 _IGNORED = -100
 
@@ -53,14 +54,19 @@ def row_losses(
     batch_tokens: int,
     on_batch: Callable[[int, int], None] = lambda _done, _total: None,
     invocation: Sequence[int] = (),
+    on_start: Callable[[Sequence[Example]], None] = lambda _batch: None,
 ) -> list[tuple[Example, float]]:
-    """Summed loss (nats) of each example's response, without gradients."""
+    """Summed loss (nats) of each example's response, without gradients.
+
+    `on_start` is called with each batch before it is run, `on_batch` with (done, total) after it.
+    """
     found: list[tuple[Example, float]] = []
     was_training = model.training
     model.eval()
     batches = bucket(examples, batch_tokens, seed=0)
     with torch.inference_mode():
         for number, batch in enumerate(batches, start=1):
+            on_start(batch)
             lengths = [e.response_length for e in batch]
             losses = torch.split(token_losses(model, batch, invocation), lengths)
             found += [(e, float(part.sum())) for e, part in zip(batch, losses, strict=True)]
@@ -113,10 +119,3 @@ def starts_of(batch: Sequence[Example], invocation: Sequence[int]) -> list[int] 
         return None
     found = [last_occurrence(e.tokens[: e.prompt_length], invocation) for e in batch]
     return [len(e.tokens) if at is None else at for e, at in zip(batch, found, strict=True)]
-
-
-def last_occurrence(tokens: Sequence[int], part: Sequence[int]) -> int | None:
-    """Where `part` begins for the last time in `tokens`; None if it is not in them."""
-    size, wanted = len(part), tuple(part)
-    places = range(len(tokens) - size, -1, -1)
-    return next((n for n in places if tuple(tokens[n : n + size]) == wanted), None)

@@ -11,13 +11,15 @@ rows of many tokens are a segment by themselves, and rows of too many adapters a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 
+from experts import few
 from experts.adapters import Adapter
+from experts.invocation import start_of
 from experts.stacks import MAX_STACKED, Bundle, Bundles, Group, Layout
 
 _MANY = 32
@@ -25,6 +27,9 @@ _MANY = 32
 
 Gate = Mapping[str, float]
 """Adapter name → weight; an adapter that is not named has weight 0."""
+
+Update = Callable[[torch.Tensor, torch.Tensor], None]
+"""Given x [tokens, in] and y [tokens, Σ width] of a whole step, adds its part to y."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +39,19 @@ class _Segment:
     span: slice
     bundle: Bundle
     table: torch.Tensor
+    few: bool
     gates: dict[Layout, torch.Tensor]
+    updates: dict[Group, Update]
+
+    def update(self, group: Group) -> Update:
+        """What adds this segment's part for one group; made once for all steps that are alike."""
+        stack, span = self.bundle.stacks[group], self.span
+        if not stack.layout:
+            return lambda _x, _y: None
+        gate = self.gate(stack.layout)
+        if self.few:
+            return stack.kernel(gate, span)
+        return lambda x, y: stack.add(x[span], y[span], gate)
 
     def gate(self, layout: Layout) -> torch.Tensor:
         """[tokens, Σ rank], built once per step for all layers of one layout."""
@@ -57,10 +74,10 @@ class StepGates:
     def add(self, group: Group, x: torch.Tensor, y: torch.Tensor) -> None:
         """Add to `y` [tokens, Σ width] what the adapters of each token's gate give for `x`."""
         for segment in self._segments:
-            stack = segment.bundle.stacks[group]
-            if stack.layout:
-                gate = segment.gate(stack.layout)
-                stack.add(x[segment.span], y[segment.span], gate)
+            update = segment.updates.get(group)
+            if update is None:
+                update = segment.updates[group] = segment.update(group)
+            update(x, y)
 
 
 class AdapterBank:
@@ -74,7 +91,9 @@ class AdapterBank:
     def __init__(self, groups: Sequence[Group], like: torch.Tensor) -> None:
         self.like = like
         self._adapters: dict[str, Adapter] = {}
+        self._invocations: dict[str, tuple[int, ...]] = {}
         self._bundles = Bundles(groups, like)
+        self._last: tuple[object, StepGates] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -86,11 +105,27 @@ class AdapterBank:
         for adapter in adapters:
             self.unload(adapter.name)
             self._adapters[adapter.name] = adapter.like(self.like)
+            if adapter.invocation:
+                self._invocations[adapter.name] = adapter.invocation
 
     def unload(self, name: str) -> None:
         """Forget an adapter, if it is here."""
         if self._adapters.pop(name, None) is not None:
+            self._invocations.pop(name, None)
+            self._last = None
             self._bundles.forget(name)
+
+    def invocation(self, name: str) -> tuple[int, ...]:
+        """The tokens that an adapter waits for; none for one that acts everywhere."""
+        return self._invocations.get(name, ())
+
+    def waiting(self, gate: Gate) -> frozenset[str]:
+        """The adapters with a weight that wait for their invocation."""
+        return active(gate).intersection(self._invocations)
+
+    def starts(self, gate: Gate, prompt: Sequence[int]) -> dict[str, int]:
+        """From which position of this prompt each waiting adapter of a gate acts."""
+        return {name: start_of(prompt, self._invocations[name]) for name in self.waiting(gate)}
 
     def step(self, gates: Sequence[Gate], lengths: Sequence[int] | None = None) -> StepGates:
         """The gates of a step: row i covers `lengths[i]` tokens; without lengths, one gate for all.
@@ -98,11 +133,19 @@ class AdapterBank:
         Rows of equal adapters should lie side by side; `arrange` gives such an order.
         """
         spans = [0] * len(gates) if lengths is None else list(lengths)
+        asked = ([dict(gate) for gate in gates], spans, lengths is None)
+        if self._last is None or self._last[0] != asked:
+            # What is kept holds its bundles: it must go before one of them is looked for.
+            self._last = None
+            self._last = asked, self._made(gates, spans, lengths is None)
+        return self._last[1]
+
+    def _made(self, gates: Sequence[Gate], spans: Sequence[int], alike: bool) -> StepGates:
         segments: list[_Segment] = []
         for names, rows in _cut(gates, spans):
             start = sum(spans[: rows.start])
             span = slice(start, start + sum(spans[rows]))
-            chosen = slice(None) if lengths is None else span
+            chosen = slice(None) if alike else span
             segments.append(self._segment(names, gates[rows], spans[rows], chosen))
         return StepGates(segments)
 
@@ -118,7 +161,8 @@ class AdapterBank:
         if span != slice(None):
             counts = torch.tensor(lengths, device=self.like.device)
             table = table.repeat_interleave(counts, dim=0)
-        segment = _Segment(span, bundle, table, {})
+        suits = span != slice(None) and few.suits(self.like, len(table))
+        segment = _Segment(span, bundle, table, suits, {}, {})
         bundle.users.add(segment)
         return segment
 

@@ -44,7 +44,7 @@ def plan_step(jobs: Iterable[Job], busy: Collection[Row], beside: int) -> list[S
     tokens run only while the step is cheap.
 
     Args:
-        busy: rows that a pass in flight works on.
+        busy: rows that a pass in flight works on, or that wait for another row of their job.
         beside: tokens that may ride with running answers; without answers it is at least `QUICK`.
     """
     pending = _pending(jobs, busy)

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from experts import few
 from experts.adapters import Adapter
 from experts.arena import Arena, CacheShape, RowCache
 from experts.attention import PACKED, Packing, pack
 from experts.decoder import FusedDecoder, fits
 from experts.device import choose_device
 from experts.gated import decoder_linears, gate_layers
+from experts.invocation import Starts, spans
 from experts.lowrank import AdapterBank, Gate, StepGates, arrange
 from experts.projection import kernel_for, project_with
 
 
 @dataclass(frozen=True)
 class Work:
-    """One row's part of a step: the tokens to run and the offsets in them that need logits."""
+    """One row's part of a step: the tokens to run and the offsets in them that need logits.
+
+    `starts` has every adapter of the gate that waits for its invocation: `AdapterBank.starts`.
+    """
 
     cache: RowCache
     gate: Gate
     tokens: Sequence[int]
     wanted: Sequence[int]
+    starts: Starts = field(default_factory=dict)
 
 
 class _Stages(Protocol):
@@ -101,6 +107,8 @@ class Runner:
         self.ends = _ends(model, self.tokenizer)
         self.arena = Arena(_cache_shape(model.config, self.dtype, self.device), cache_tokens)
         self._take_over(model, int8=dtype == "int8")
+        # Compiles the kernels at the first start, not in the first request.
+        few.suits(self.arena.data, 1)
 
     def load(self, adapters: Sequence[Adapter]) -> None:
         """Load adapters, replacing those of the same name."""
@@ -108,12 +116,12 @@ class Runner:
         self.bank.load(adapters)
 
     def unload(self, names: Collection[str]) -> None:
-        """Forget adapters and the prefixes that were made with them."""
+        """Forget adapters and what they made of the cached prefixes."""
         gone = set(self.bank.names) & set(names)
         for name in gone:
             self.bank.unload(name)
         if gone:
-            self.arena.clear(lambda gate: any(name in gone for name, _ in gate))
+            self.arena.clear(lambda gate: any(name in gone for name, *_ in gate))
 
     def run(self, works: Sequence[Work]) -> list[torch.Tensor]:
         """Run one step; returns for each row logits [wanted, vocabulary] in the order given."""
@@ -124,13 +132,20 @@ class Runner:
 
     @torch.inference_mode()
     def start(self, works: Sequence[Work]) -> Pass:
-        """Begin a step that may rest between layers."""
-        order = arrange([work.gate for work in works])
+        """Begin a step that may rest between layers.
+
+        Raises:
+            ValueError: a work does not say from where an adapter acts that waits.
+        """
+        cuts = [self._spans(work) for work in works]
+        # A row in which an adapter begins to act lies with those of the base, where it begins.
+        order = arrange([cut[0][0] for cut in cuts])
         rows = [works[n] for n in order]
         lengths = [len(work.tokens) for work in rows]
         packing = pack(self.arena, [work.cache for work in rows], lengths)
         ids = torch.tensor([t for work in rows for t in work.tokens], device=self.device)
-        gates = self.bank.step([work.gate for work in rows], lengths)
+        gated = [span for n in order for span in cuts[n]]
+        gates = self.bank.step([gate for gate, _ in gated], [tokens for _, tokens in gated])
 
         def finish(hidden: torch.Tensor) -> list[torch.Tensor]:
             for segment in packing.segments:
@@ -149,6 +164,12 @@ class Runner:
             return [found[n] for n in range(len(works))]
 
         return Pass(self._stages(ids, packing, gates), finish)
+
+    def _spans(self, work: Work) -> list[tuple[Gate, int]]:
+        unsaid = self.bank.waiting(work.gate) - work.starts.keys()
+        if unsaid:
+            raise ValueError(f"adapter {min(unsaid)!r} waits: from where does it act?")
+        return spans(work.gate, work.starts, work.cache.length, len(work.tokens))
 
     def _take_over(self, model: Any, *, int8: bool) -> None:  # noqa: ANN401
         kernel = kernel_for(self.device, self.dtype, int8=int8)

@@ -7,12 +7,14 @@ an adapter takes the place of one that is not wanted, which copies that one adap
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn.functional import linear
 
+from experts import kernels
 from experts.adapters import Adapter
 
 MAX_STACKED = 8
@@ -92,6 +94,19 @@ class Stack:
         inner = linear(x, self._a).mul_(gate)
         for rows, columns, b in self._parts:
             y[:, columns].addmm_(inner[:, rows], b)
+
+    def kernel(
+        self, gate: torch.Tensor, span: slice
+    ) -> Callable[[torch.Tensor, torch.Tensor], None]:
+        """`add` for a few tokens, those of `span`, on a CPU: x and y are those of a whole step."""
+        a, weights, inner = self._a.numpy(), gate.numpy(), np.empty(gate.shape, np.float32)
+        b = tuple(part.numpy() for _, _, part in self._parts)
+        starts = np.array([(rows.start, columns.start) for rows, columns, _ in self._parts])
+
+        def add(x: torch.Tensor, y: torch.Tensor) -> None:
+            kernels.low_rank(x.numpy()[span], a, weights, inner, b, starts, y.numpy()[span])
+
+        return add
 
 
 class Bundle:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -122,7 +123,7 @@ class LossFile:
         self._path.write_bytes(whole[: whole.rfind(b"\n") + 1])
 
 
-def _object(line: str, where: str) -> dict[str, object]:
+def _object(line: str, where: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except json.JSONDecodeError as error:
@@ -136,7 +137,7 @@ def _are_names(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
 
 
-def _row(fields: Mapping[str, object], count: int, where: str) -> tuple[int, AnswerLoss]:
+def _row(fields: Mapping[str, Any], count: int, where: str) -> tuple[int, AnswerLoss]:
     key, tokens, losses = fields.get("key"), fields.get("tokens"), fields.get("losses")
     fits = (
         isinstance(key, str)
@@ -148,7 +149,7 @@ def _row(fields: Mapping[str, object], count: int, where: str) -> tuple[int, Ans
     if not fits:
         raise LossError(f"{where}: expected `key`, `tokens` and `losses` of {count} experts.")
     try:
-        place = int(str(key), 16)
+        place = int(fields["key"], 16)
     except ValueError as error:
         raise LossError(f"{where}: `key` is not a hexadecimal number.") from error
-    return place, AnswerLoss(tuple(float(loss) for loss in losses), tokens)
+    return place, AnswerLoss(tuple(float(loss) for loss in fields["losses"]), fields["tokens"])

@@ -185,7 +185,15 @@ def test_a_stray_tensor_is_named(folder: Path, linears: Linears, stray: str) -> 
         ({"target_parameters": ["experts.up"]}, "adapters of bare parameters"),
         ({"layer_replication": [[0, 2]]}, "layer replication"),
         ({"lora_bias": True}, "LoRA biases"),
-        ({"alora_invocation_tokens": [1, 2]}, "activated LoRA"),
+        (
+            {"alora_invocation_tokens": []},
+            r"alora_invocation_tokens must be a list of .*, not \[\]",
+        ),
+        ({"alora_invocation_tokens": "go"}, "alora_invocation_tokens must be .*, not 'go'"),
+        ({"alora_invocation_tokens": [1, -2]}, r"alora_invocation_tokens must .*, not \[1, -2\]"),
+        ({"alora_invocation_tokens": [1, True]}, "alora_invocation_tokens must be a list of token"),
+        ({"alora_invocation_tokens": [1.0]}, "alora_invocation_tokens must be a list of token"),
+        ({"alora_invocation_tokens": 0}, "alora_invocation_tokens must be a list of token"),
         ({"bias": "all"}, r"trained biases \(bias='all'\)"),
         ({"init_lora_weights": "pissa_niter_4"}, "changes the base model too"),
         ({"init_lora_weights": "OLoRA"}, "changes the base model too"),
@@ -203,6 +211,16 @@ def test_what_cannot_be_gated_is_refused_by_name(
 ) -> None:
     configure(folder, **change)
     assert re.search(reason, refusal(folder, linears))
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [([1, 520], (1, 520)), ([0], (0,)), (None, ())])
+def test_an_adapter_keeps_what_it_waits_for(
+    folder: Path, linears: Linears, tokens: list[int] | None, expected: tuple[int, ...]
+) -> None:
+    configure(folder, alora_invocation_tokens=tokens)
+    adapter = load_adapter("x", folder, linears)
+    assert adapter.invocation == expected
+    assert adapter.like(torch.zeros(1, dtype=torch.float16)).invocation == expected
 
 
 @pytest.mark.parametrize("body", [b"not json", b"\xff\xfe", b"[]", b'"LORA"'])

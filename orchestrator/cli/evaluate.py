@@ -146,7 +146,7 @@ def _adapters(asked: _Asked, base: Path) -> list[Adapter]:
     from experts.adapters import embedded_adapters, load_adapter
     from experts.local import adapter_folder, linear_layers
 
-    named = _pairs(asked.adapters) or {name: f"embedded:{name}" for name in embedded_adapters()}
+    named = pairs_of(asked.adapters) or {name: f"embedded:{name}" for name in embedded_adapters()}
     linears = linear_layers(base)
     return [load_adapter(n, adapter_folder(p), linears, asked.base) for n, p in named.items()]
 
@@ -166,7 +166,8 @@ def _examples(asked: _Asked, tokenizer: object, rows: Sequence[Row]) -> list[Exa
     return examples[: asked.rows]
 
 
-def _pairs(values: Sequence[str]) -> dict[str, str]:
+def pairs_of(values: Sequence[str]) -> dict[str, str]:
+    """`NAME=PATH` options as a mapping; a usage error names the one that is of another form."""
     pairs: dict[str, str] = {}
     for value in values:
         name, equals, path = value.partition("=")
@@ -179,7 +180,7 @@ def _pairs(values: Sequence[str]) -> dict[str, str]:
 
 
 def _files(values: Sequence[str]) -> dict[str, Path]:
-    files = {name: Path(path).expanduser() for name, path in _pairs(values).items()}
+    files = {name: Path(path).expanduser() for name, path in pairs_of(values).items()}
     for name, path in files.items():
         if not path.is_file():
             raise click.UsageError(f"{name}={path}: there is no such file")

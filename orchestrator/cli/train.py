@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.console import err, out, progress_bar, readable_errors
+from orchestrator.cli.train_losses import train_losses
 from orchestrator.cli.train_router import train_router
 from orchestrator.cli.training_bar import TrainingBar
 
@@ -45,6 +46,7 @@ _Files = click.Path(exists=True, dir_okay=False, path_type=Path)
 _Count = click.IntRange(min=1)
 
 
+train.add_command(train_losses)
 train.add_command(train_router)
 
 
@@ -90,8 +92,8 @@ train.add_command(train_router)
 @click.option(
     "--invocation",
     default="",
-    help="Act only from the last occurrence of this text in the prompt on (activated LoRA), for "
-    "runtimes that share the prompt's pass among such experts; \\n is a line break.",
+    help="Act only from the last occurrence of this text in the prompt on (activated LoRA): the "
+    "experts of a mixture that wait so share one pass over the prompt. \\n is a line break.",
 )
 @click.option("--rank", default=8, type=_Count, show_default=True)
 @click.option("--alpha", default=16, type=_Count, show_default=True)

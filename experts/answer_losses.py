@@ -1,0 +1,78 @@
+"""Losses of known answers under several experts at once: packed rows of one base model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from experts.arena import RowCache
+from experts.examples import Example
+from experts.lowrank import Gate
+from experts.runner import Runner, Work
+
+STEP_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class AnswerLosses:
+    """Mean loss in nats per token of an example's response under each expert."""
+
+    example: Example
+    losses: tuple[float, ...]
+
+
+def answer_losses(
+    runner: Runner,
+    gates: Sequence[Gate],
+    examples: Sequence[Example],
+    on_rows: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Iterator[AnswerLosses]:
+    """Yield the losses of every example under every gate, in order, as they are computed."""
+    done = 0
+    for batch in _batches(examples, len(gates)):
+        works = [_work(runner, gate, example) for example in batch for gate in gates]
+        with torch.inference_mode():
+            found = [
+                float(cross_entropy(logits.float(), _targets(example, logits)))
+                for (_, example), logits in zip(
+                    works, runner.run([work for work, _ in works]), strict=True
+                )
+            ]
+        for work, _ in works:
+            work.cache.rewind(0)
+            runner.arena.release(work.cache, (), ())
+        for number, example in enumerate(batch):
+            part = found[number * len(gates) : (number + 1) * len(gates)]
+            yield AnswerLosses(example, tuple(part))
+        done += len(batch)
+        on_rows(done, len(examples))
+
+
+def _batches(examples: Sequence[Example], rows: int) -> Iterator[list[Example]]:
+    batch: list[Example] = []
+    size = 0
+    for example in examples:
+        cost = len(example.tokens) * rows
+        if batch and size + cost > STEP_TOKENS:
+            yield batch
+            batch, size = [], 0
+        batch.append(example)
+        size += cost
+    if batch:
+        yield batch
+
+
+def _work(runner: Runner, gate: Gate, example: Example) -> tuple[Work, Example]:
+    # The last token predicts nothing that is measured.
+    tokens = example.tokens[:-1]
+    cache: RowCache | None = runner.arena.reserve(len(tokens))
+    if cache is None:
+        raise MemoryError(f"{runner.arena.capacity} tokens of cache do not hold a batch")
+    return Work(cache, gate, tokens, range(example.prompt_length - 1, len(tokens))), example
+
+
+def _targets(example: Example, logits: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(example.tokens[example.prompt_length :], device=logits.device)
