@@ -2,7 +2,8 @@
 
 A pass of 256 tokens takes as long as ten steps of an answer. Cut into shorter ones it would waste
 the arithmetic; resting between its layers it delays a step by one layer at most. After each step of
-the running answers the passes get three quarters of its time.
+the running answers the passes get three quarters of its time, and more where more requests wait for
+their first token than write.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from experts.plan import Slice, plan_pass
 from experts.runner import Pass, Runner, Work
 from experts.sharing import share
 
-_SHARE = 0.75
+_SHARE, _MOST_SHARE = 0.75, 3.0
 _MOST = 3
 _OLDEST_EVERY = 4
 
@@ -56,13 +57,14 @@ class Flights:
         self._flying = [f for f in self._flying if not any(part.job in jobs for part in f.plan)]
 
     def advance(
-        self, jobs: Sequence[Job], step: float
+        self, jobs: Sequence[Job], step: float, writing: int = 0
     ) -> tuple[Sequence[Slice], list[Found]] | None:
         """Work on one pass for its share of the time, a layer at least.
 
         Args:
             jobs: in the order in which they were let in.
             step: seconds that the step before it took.
+            writing: how many of the jobs it ran for; the others wait for passes.
 
         Returns:
             what was run and found when a pass is over, nothing found while it is not; None if no
@@ -72,10 +74,12 @@ class Flights:
         if not self._flying:
             return None
         flight = self._next()
+        waiting = (len(jobs) - writing) / max(1, writing)
+        share = max(_SHARE, min(_MOST_SHARE, waiting))
         began = time.perf_counter()
         done = flight.forward.advance()
         layer = (now := time.perf_counter()) - began
-        while not done and now - began + layer <= _SHARE * step:
+        while not done and now - began + layer <= share * step:
             done = flight.forward.advance()
             now = time.perf_counter()
         if not done:

@@ -136,7 +136,8 @@ class StepLoop:
         if plan:
             self._deliver(plan, found_by(plan, self.runner.run(works_of(plan))))
         spent = time.perf_counter() - started if plan else _BREATH
-        landed = self._flights.advance(self._running, spent)
+        writing = len({part.job for part in plan})
+        landed = self._flights.advance(self._running, spent, writing)
         if landed:
             self._deliver(*landed)
         if plan or landed:
