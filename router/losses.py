@@ -1,4 +1,4 @@
-"""How well each expert predicts known answers: the table that targets and regret come from.
+"""How well each expert predicts known answers: what a choice of experts costs or gains.
 
 A file of JSON Lines. The first line names the experts with a mark of what they were (weights and
 base); every other line is one prompt: `{"key": ..., "tokens": n, "losses": [nats per token, ...]}`.

@@ -1,4 +1,4 @@
-"""`collegium train losses`: how well each expert predicts known answers, for the router."""
+"""`collegium train losses`: how well each expert predicts known answers."""
 
 from __future__ import annotations
 
@@ -67,9 +67,8 @@ class _Asked:
 def train_losses(target: Path, **options: Any) -> None:  # noqa: ANN401
     """Measure every expert's loss on the answers of JSON Lines files with prompt and response.
 
-    `collegium train router --losses FILE` learns from the table which expert predicts a prompt's
-    answer best, and `collegium eval router --losses FILE` measures by it what a choice costs.
-    The run may be stopped and started again.
+    The table tells which expert predicts a prompt's answer best: nats per token, a line per prompt,
+    the experts named in the first line. The run may be stopped and started again.
 
     \b
     collegium train losses --data code.jsonl --data legal.jsonl --out losses.jsonl
