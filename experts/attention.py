@@ -150,13 +150,14 @@ def pack(arena: Arena, caches: Sequence[RowCache], lengths: Sequence[int]) -> Pa
         segments,
         torch.tensor(positions, device=device),
         torch.tensor(slots, device=device),
-        _near(arena, positions, slots),
+        _near(arena, positions, slots, len(segments)),
     )
 
 
-def _near(arena: Arena, positions: Sequence[int], slots: Sequence[int]) -> _Near | None:
-    tokens, read = len(slots), sum(positions) + len(positions)
-    if read > few.CONTEXT * tokens or not few.suits(arena.data, tokens):
+def _near(arena: Arena, positions: Sequence[int], slots: Sequence[int], rows: int) -> _Near | None:
+    # PyTorch takes a call per row, and reads a row once for all its tokens.
+    read = sum(positions) + len(positions)
+    if read > few.CONTEXT * rows or not few.suits(arena.data, len(slots)):
         return None
     # A token sees its row up to itself, whose keys and values are stored before any is read.
     places = [(s, s - p, p + 1) for s, p in zip(slots, positions, strict=True)]

@@ -17,7 +17,7 @@ TOKENS = 16
 """Tokens of a step up to which one thread without PyTorch's calls beats two with them."""
 
 CONTEXT = 320
-"""Tokens of context up to which it does so in attention, on average over the step."""
+"""Tokens read in attention, by all tokens of a row, up to which it does so there, on average."""
 
 
 def suits(like: torch.Tensor, tokens: int) -> bool:
