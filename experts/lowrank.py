@@ -25,6 +25,9 @@ from experts.stacks import MAX_STACKED, Bundle, Bundles, Group, Layout
 _MANY = 32
 """Tokens of equal adapters from which the arithmetic for others costs more than a segment."""
 
+_KNOWN = 4
+"""Compositions that are remembered: drafts, checks and plain steps of one batch take turns."""
+
 Gate = Mapping[str, float]
 """Adapter name → weight; an adapter that is not named has weight 0."""
 
@@ -92,8 +95,9 @@ class AdapterBank:
         self.like = like
         self._adapters: dict[str, Adapter] = {}
         self._invocations: dict[str, tuple[int, ...]] = {}
-        self._bundles = Bundles(groups, like)
-        self._last: tuple[object, StepGates] | None = None
+        # What is remembered holds its bundles: it goes before one of them is written anew.
+        self._known: list[tuple[object, StepGates]] = []
+        self._bundles = Bundles(groups, like, let_go=self._known.clear)
 
     @property
     def names(self) -> list[str]:
@@ -112,7 +116,7 @@ class AdapterBank:
         """Forget an adapter, if it is here."""
         if self._adapters.pop(name, None) is not None:
             self._invocations.pop(name, None)
-            self._last = None
+            self._known.clear()
             self._bundles.forget(name)
 
     def invocation(self, name: str) -> tuple[int, ...]:
@@ -134,11 +138,12 @@ class AdapterBank:
         """
         spans = [0] * len(gates) if lengths is None else list(lengths)
         asked = ([dict(gate) for gate in gates], spans, lengths is None)
-        if self._last is None or self._last[0] != asked:
-            # What is kept holds its bundles: it must go before one of them is looked for.
-            self._last = None
-            self._last = asked, self._made(gates, spans, lengths is None)
-        return self._last[1]
+        found = next((made for key, made in self._known if key == asked), None)
+        if found is None:
+            found = self._made(gates, spans, lengths is None)
+            self._known.append((asked, found))
+            del self._known[:-_KNOWN]
+        return found
 
     def _made(self, gates: Sequence[Gate], spans: Sequence[int], alike: bool) -> StepGates:
         segments: list[_Segment] = []

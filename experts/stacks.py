@@ -159,10 +159,13 @@ class Bundles:
     Args:
         groups: of the model's linear layers.
         like: a tensor with the device and type of the computation.
+        let_go: called before a bundle is written anew; drops those that hold it without need.
     """
 
-    def __init__(self, groups: Sequence[Group], like: torch.Tensor) -> None:
-        self._groups, self._like = list(groups), like
+    def __init__(
+        self, groups: Sequence[Group], like: torch.Tensor, let_go: Callable[[], None]
+    ) -> None:
+        self._groups, self._like, self._let_go = list(groups), like, let_go
         self._own: dict[str, Bundle] = {}
         self._kept: list[Bundle] = []
 
@@ -199,6 +202,7 @@ class Bundles:
         return self._made(names | last, loaded) if len(names | last) <= _GROWN else None
 
     def _refilled(self, names: frozenset[str], loaded: Mapping[str, Adapter]) -> Bundle | None:
+        self._let_go()
         wanted = {name: loaded[name] for name in names}
         near = sorted(self._near(names), key=lambda bundle: -len(names & bundle.names))
         return next((bundle for bundle in near if bundle.refill(wanted)), None)
