@@ -161,15 +161,16 @@ def forced(registry: Registry, **roles: object) -> None:
 
 
 def test_a_broken_version_replaces_nothing_until_it_is_whole(tmp_path: Path) -> None:
-    registry = registry_in(tmp_path, 9.0)
-    weights = registry.folder / "1" / WEIGHTS_FILE
+    registry = registry_in(tmp_path, 3.0, 9.0)
+    registry.promote("1", BY, STANDARDS)
+    weights = registry.folder / "2" / WEIGHTS_FILE
     whole = weights.read_bytes()
     with live(registry, retry_s=0.05) as router:
         weights.write_bytes(whole[:100])
-        forced(registry, current="1")
+        forced(registry, current="2", previous="0")
         assert until(lambda: counted(router, "version_faults") >= 2)
-        assert router.version == gate().version
-        assert router.route(said("banana"), key="x").router_version == gate().version
+        assert router.version == gate(3.0).version
+        assert router.route(said("banana"), key="x").router_version == gate(3.0).version
         weights.write_bytes(whole)
         assert until(lambda: router.version == gate(9.0).version)
 
