@@ -17,19 +17,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-import router as router_room
 from experts.generation import Chunk, ExpertError, Generation, Health, Score, Scoring
 from experts.local import LocalExperts, LocalSpec
 from experts.remote import RemoteExpert, RemoteSpec
 from experts.store import ModelStore, default_home
 from orchestrator.config import Config
+from orchestrator.registry import open_registry
 from orchestrator.report import tokens
 from orchestrator.telemetry import Carrier, Telemetry, failing
 from retrieval.embeddings import Embeddings
 from retrieval.encoder import Encoder
 from retrieval.index import Index
 from retrieval.passage import Passage
-from router.bars import Bar
 from router.counts import Count
 from router.decision import Decision
 from router.gate import Gate
@@ -37,7 +36,6 @@ from router.live import LiveRouter
 from router.overrides import Overrides
 from router.policy import Policy
 from router.router import Router
-from router.versions import Registry, Standards
 
 Vectors = npt.NDArray[np.float32]
 
@@ -50,22 +48,6 @@ def open_encoder(config: Config, threads: int) -> Encoder:
     folder = ModelStore().resolve(model.source, revision=model.revision)
     device = "cpu" if model.device == "auto" else model.device
     return Encoder(folder, threads=threads, device=device)
-
-
-def open_registry(config: Config) -> Registry:
-    """The versions of the router; version 0 is the gate that the configuration names."""
-    embedded = Path(router_room.__file__).parent / "weights"
-    settings = config.router
-    origin = embedded if settings.weights == "embedded" else Path(settings.weights)
-    versions = settings.versions
-    return Registry(Path(versions) if versions else default_home() / "router", origin)
-
-
-def standards(config: Config) -> Standards:
-    """What a version of the router is judged by before it may act."""
-    gates = config.router.gates.items()
-    bars = tuple(Bar(metric, **limits.model_dump()) for metric, limits in gates)
-    return Standards(bars, tuple(config.experts))
 
 
 def collections_folder(config: Config) -> Path:

@@ -14,7 +14,7 @@ from gate_folders import gate, saved
 
 from orchestrator.cli.root import cli
 from orchestrator.config import Config
-from orchestrator.replicas import open_registry, standards
+from orchestrator.registry import open_registry, standards
 from router.bars import Bar
 from router.comparison import Pair
 from router.comparison_log import LOG_FOLDER, ComparisonLog

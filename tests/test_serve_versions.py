@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import router
 from orchestrator.config import Config
-from orchestrator.replicas import open_registry
+from orchestrator.registry import open_registry
 from router.comparison_log import LOG_FOLDER, read_pairs
 from router.gate import WEIGHTS_FILE, Gate
 from router.version import Signature

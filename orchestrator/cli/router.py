@@ -67,7 +67,7 @@ def list_versions(path: Path | None) -> None:
 @_config
 def show(name: str, as_json: bool, path: Path | None) -> None:
     """Show a version: what it was made of, its report, and what promotion would find."""
-    from orchestrator.replicas import standards
+    from orchestrator.registry import standards
 
     config = _load(path)
     with _readable():
@@ -118,7 +118,7 @@ def promote(name: str, force: bool, why: str, path: Path | None) -> None:
     The gates are limits of figures (`router.gates` in the configuration), and that it knows the
     same experts as the version that acts. A gate that cannot be loaded is refused in any case.
     """
-    from orchestrator.replicas import standards
+    from orchestrator.registry import standards
     from router.versions import Refused
 
     if force and not why:
@@ -228,7 +228,7 @@ def _load(path: Path | None) -> Config:
 
 
 def _registry(config: Config) -> Registry:
-    from orchestrator.replicas import open_registry
+    from orchestrator.registry import open_registry
 
     return open_registry(config)
 

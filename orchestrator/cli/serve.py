@@ -139,7 +139,7 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
 
 def _acting_gate(config: Config) -> Gate:
     """The gate that will act; where it is broken the service starts with an older version."""
-    from orchestrator.replicas import open_registry
+    from orchestrator.registry import open_registry
     from router.lineup import ORIGIN, VersionError
 
     registry = open_registry(config)
