@@ -53,7 +53,7 @@ def build(args: Mapping[str, Any] | None = None) -> serve.Application:
 
 def graph(config: Config) -> serve.Application:
     """All deployments of a configuration, the gateway as ingress."""
-    router = _deploy(RouterReplica, "Router", config.router.deployment).bind(config)
+    router = _deploy(MeteredRouter, "Router", config.router.deployment).bind(config)
     retriever = _deploy(RetrieverReplica, "Retriever", config.retrieval.deployment).bind(config)
     experts = _experts(config)
     gateway = serve.ingress()(GatewayReplica)
@@ -72,19 +72,12 @@ def _experts(config: Config) -> dict[str, Any]:
 
 
 def _deploy(target: Any, name: str, settings: DeploymentConfig) -> Any:  # noqa: ANN401
-    scaling, resources = settings.autoscaling, settings.resources
-    actor: dict[str, Any] = {
-        "num_cpus": resources.num_cpus,
-        "num_gpus": resources.num_gpus,
-        "resources": dict(resources.custom),
-        "runtime_env": {"env_vars": otel_environment()},
-    }
-    if resources.memory_gb is not None:
-        actor["memory"] = int(resources.memory_gb * 2**30)
+    scaling = settings.autoscaling
+    environment = {"runtime_env": {"env_vars": otel_environment()}}
     return serve.deployment(
         target,
         name=name,
-        ray_actor_options=actor,
+        ray_actor_options={**settings.resources.reserved(), **environment},
         max_ongoing_requests=settings.max_ongoing_requests,
         max_queued_requests=settings.max_queued_requests,
         # Short periods: a killed replica must be noticed before its callers lose patience.
@@ -93,12 +86,8 @@ def _deploy(target: Any, name: str, settings: DeploymentConfig) -> Any:  # noqa:
         graceful_shutdown_timeout_s=10,
         graceful_shutdown_wait_loop_s=0.5,
         autoscaling_config=AutoscalingConfig(
-            min_replicas=scaling.min_replicas,
+            **scaling.model_dump(),
             initial_replicas=scaling.min_replicas,
-            max_replicas=scaling.max_replicas,
-            target_ongoing_requests=scaling.target_ongoing_requests,
-            upscale_delay_s=scaling.upscale_delay_s,
-            downscale_delay_s=scaling.downscale_delay_s,
             # Load is pushed every ten seconds unless the environment says otherwise.
             look_back_period_s=12.0,
         ),
@@ -122,6 +111,23 @@ class MeteredExpert(ExpertReplica):
 
 def _gauge(name: str) -> Gauge:
     return Gauge(f"collegium_engine_{name}", "Of one expert engine.", ("deployment",))
+
+
+class MeteredRouter(RouterReplica):
+    """A router whose counters go to Ray's own metrics, as `ray_collegium_router_…`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._gauges: dict[str, Gauge] = {}
+
+    def check_health(self) -> None:
+        """Called by Serve every second."""
+        for count in self.counts():
+            if count.name not in self._gauges:
+                words = "Of one router, by version and role."
+                name = f"collegium_router_{count.name}"
+                self._gauges[count.name] = Gauge(name, words, tuple(count.tags))
+            self._gauges[count.name].set(count.value, dict(count.tags))
 
 
 class GatewayReplica:
@@ -167,11 +173,15 @@ class RouterHandle:
     handle: DeploymentHandle
 
     async def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides,
+        trace: Carrier,
+        key: str = "",
     ) -> Decision:
         """See `RouterPort`."""
         with _own_errors():
-            decision: Decision = await self.handle.route.remote(messages, overrides, trace)
+            decision: Decision = await self.handle.route.remote(messages, overrides, trace, key)
         return decision
 
 

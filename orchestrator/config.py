@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from orchestrator import consistency
 from orchestrator.config_file import anchor, faults, read_yaml
 from orchestrator.deployment import DeploymentConfig, shared
+from orchestrator.quality import GateConfig, Metric, default_gates
 from orchestrator.request import Grounding, Mode, Probability, Share, StrictModel, refuse
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
@@ -125,9 +126,15 @@ class ExpertConfig(StrictModel):
 
 
 class RouterConfig(StrictModel):
-    """The gate's weights folder (`embedded`, or a path) and the policy over its probabilities."""
+    """The gate's weights folder (`embedded`, or a path) and the policy over its probabilities.
+
+    `versions` is the registry, by default `$COLLEGIUM_HOME/router`; `gates` are limits by the name
+    of a figure in a version's report.
+    """
 
     weights: str = "embedded"
+    versions: str | None = None
+    gates: dict[Metric, GateConfig] = Field(default_factory=default_gates)
     top_k: _Positive = consistency.TOP_K
     top_p: Share = 0.85
     min_confidence: Probability = 0.45

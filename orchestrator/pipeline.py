@@ -158,9 +158,8 @@ class Pipeline:
     async def _route(self, task: Task, timings: Timings, trace: Carrier) -> Decision:
         with self._telemetry.span("collegium.route", trace) as span, _for_caller():
             try:
-                decision = await within(
-                    task, self._router.route(task.messages, task.overrides, carrier(span))
-                )
+                routed = self._router.route(task.messages, task.overrides, carrier(span), task.key)
+                decision = await within(task, routed)
             except OverrideError as error:
                 raise InvalidRequest(str(error), param=f"routing.{error.param}") from error
             except ConversationError as error:

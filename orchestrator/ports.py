@@ -21,9 +21,16 @@ class RouterPort(Protocol):
     """The Router deployment."""
 
     async def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides,
+        trace: Carrier,
+        key: str = "",
     ) -> Decision:
-        """The decision on a conversation, with its vector."""
+        """The decision on a conversation, with its vector.
+
+        A canary version's share is drawn by `key`; without one it is a probe and no traffic.
+        """
         ...
 
 

@@ -17,20 +17,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-import router as router_room
 from experts.generation import Chunk, ExpertError, Generation, Health, Score, Scoring
 from experts.local import LocalExperts, LocalSpec
 from experts.remote import RemoteExpert, RemoteSpec
 from experts.store import ModelStore, default_home
 from orchestrator.config import Config
+from orchestrator.registry import open_registry
 from orchestrator.report import tokens
 from orchestrator.telemetry import Carrier, Telemetry, failing
 from retrieval.embeddings import Embeddings
 from retrieval.encoder import Encoder
 from retrieval.index import Index
 from retrieval.passage import Passage
+from router.counts import Count
 from router.decision import Decision
 from router.gate import Gate
+from router.live import LiveRouter
 from router.overrides import Overrides
 from router.policy import Policy
 from router.router import Router
@@ -48,13 +50,6 @@ def open_encoder(config: Config, threads: int) -> Encoder:
     return Encoder(folder, threads=threads, device=device)
 
 
-def open_gate(config: Config) -> Gate:
-    """The gate of the configuration."""
-    embedded = Path(router_room.__file__).parent / "weights"
-    weights = config.router.weights
-    return Gate.load(embedded if weights == "embedded" else Path(weights))
-
-
 def collections_folder(config: Config) -> Path:
     """Where the collections lie."""
     directory = config.retrieval.directory
@@ -62,31 +57,37 @@ def collections_folder(config: Config) -> Path:
 
 
 class RouterReplica:
-    """Embeds the conversation once and decides."""
+    """Embeds the conversation once and decides; follows the versions of the gate."""
 
     def __init__(self, config: Config) -> None:
         settings = config.router
         self._telemetry = _telemetry(config, "router")
-        self._encoder = open_encoder(config, settings.threads)
+        encoder = open_encoder(config, settings.threads)
         policy = Policy(
             settings.top_k, settings.top_p, settings.min_confidence, settings.min_weight
         )
-        self._router = Router(
-            open_gate(config),
-            self._encoder.encode,
-            list(config.experts),
-            config.generalist,
-            policy,
-        )
+
+        def build(gate: Gate) -> Router:
+            return Router(gate, encoder.encode, list(config.experts), config.generalist, policy)
+
+        self._router = LiveRouter(open_registry(config), build)
 
     async def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides,
+        trace: Carrier,
+        key: str = "",
     ) -> Decision:
-        """The decision on a conversation."""
+        """The decision on a conversation, by the version of the gate that acts for this key."""
         with self._telemetry.span("collegium.router.decide", trace) as span:
-            decision = await asyncio.to_thread(self._router.route, messages, overrides)
+            decision = await asyncio.to_thread(self._router.route, messages, overrides, key)
             span.set_attribute("collegium.routing.seconds", decision.seconds)
         return decision
+
+    def counts(self) -> list[Count]:
+        """Counters of decisions, versions and comparisons, with their tags."""
+        return self._router.counts()
 
 
 class RetrieverReplica:

@@ -42,6 +42,11 @@ class Task:
         return next((text for role, text in reversed(self.messages) if role == Role.USER), "")
 
     @property
+    def key(self) -> str:
+        """What decides whether a canary version of the router acts: requests with one key agree."""
+        return self.id
+
+    @property
     def forced(self) -> bool:
         """Whether the caller gave the weights."""
         return self.overrides.weights is not None

@@ -48,10 +48,29 @@ class Router:
         `overrides` that is no expert here, `GateError` where the encoder is not the gate's.
         """
         started = time.perf_counter()
-        features = featurize(messages, self._encoder)
+        return self.decide(self.read(messages), overrides, started)
+
+    def read(self, messages: Sequence[tuple[str, str]]) -> Features:
+        """Return the features of a conversation, which every version of the router reads alike.
+
+        Raises `ConversationError` where there is no text.
+        """
+        return featurize(messages, self._encoder)
+
+    def decide(
+        self,
+        features: Features,
+        overrides: Overrides = NO_OVERRIDES,
+        started: float | None = None,
+    ) -> Decision:
+        """Return the decision on features; its `seconds` count from `started`, of `perf_counter`.
+
+        Raises what `route` does, but for `ConversationError`.
+        """
+        begun = time.perf_counter() if started is None else started
         probabilities = self._probabilities(features)
         verdict = decide(probabilities, self.generalist, self.policy, overrides)
-        return self._decision(verdict, features, time.perf_counter() - started)
+        return self._decision(verdict, features, time.perf_counter() - begun)
 
     def _probabilities(self, features: Features) -> dict[str, float]:
         found = len(features.vector)

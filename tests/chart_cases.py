@@ -51,6 +51,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "extraVolumes": [{"name": "more", "emptyDir": {}}],
         "extraVolumeMounts": [{"name": "more", "mountPath": "/more", "readOnly": True}],
         "models": {"volume": {"persistentVolumeClaim": {"claimName": "weights"}}},
+        "router": {"volume": {"persistentVolumeClaim": {"claimName": "gates"}}},
+        "config": configured(router={"top_k": 1}),
         "imagePullSecrets": [{"name": "registry"}],
     },
     "no workers": {"config": yaml.safe_load(DEFAULT_FILE.read_text()), "workerGroups": []}

@@ -114,6 +114,8 @@ def configuration(encoder: Path, collections: Path, **sections: Any) -> Config: 
             "mirror": remote,
         },
         "retrieval": {"directory": str(collections)},
+        # Not the versions of whoever runs the tests.
+        "router": {"versions": str(collections.parent / "versions")},
     }
     return Config.check(body | sections)
 

@@ -96,6 +96,18 @@ def test_a_misspelt_key_is_named_with_the_nearest_match(found: object, expected:
             "`limits.max_tokens` must be greater than or equal to 1, but 0 was found.",
         ),
         (body(router={"top_p": 0.0}), "`router.top_p` must be greater than 0, but 0.0 was found."),
+        (
+            body(router={"gates": {"held_out.ece": {}}}),
+            "`router.gates.held_out.ece` must give at least one of at_least, at_most, drop, rise",
+        ),
+        (
+            body(router={"gates": {"held_out.ece": {"rise": -0.1}}}),
+            "`router.gates.held_out.ece.rise` must be greater than or equal to 0",
+        ),
+        (
+            body(router={"gates": {"held_out.ece": {"atmost": 1}}}),
+            "`router.gates.held_out.ece.atmost` is not a known key; did you mean `at_most`?",
+        ),
         (body(sampling={"temperature": float("nan")}), "`sampling.temperature` must be a finite"),
         (body(retrieval={"enabled": "maybe"}), "`retrieval.enabled` must be a valid boolean"),
         (
@@ -190,9 +202,9 @@ def test_several_faults_are_listed_at_once() -> None:
 def test_all_faults_of_one_section_are_listed_at_once() -> None:
     assert faults(body(router={"topk": 3, "top_p": 7, "wieghts": "x", "threads": 0})) == [
         "`router.topk` is not a known key; did you mean `top_k`? Allowed: deployment, "
-        "min_confidence, min_weight, threads, top_k, top_p, weights.",
+        "gates, min_confidence, min_weight, threads, top_k, top_p, versions, weights.",
         "`router.wieghts` is not a known key; did you mean `weights`? Allowed: deployment, "
-        "min_confidence, min_weight, threads, top_k, top_p, weights.",
+        "gates, min_confidence, min_weight, threads, top_k, top_p, versions, weights.",
         "`router.top_p` must be less than or equal to 1, but 7 was found.",
         "`router.threads` must be greater than or equal to 1, but 0 was found.",
     ]
@@ -281,7 +293,7 @@ def test_what_one_expert_sets_counts_for_all_of_its_deployment(others: dict[str,
 
 def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:
     found = body(
-        router={"weights": "embedded-gates"},
+        router={"weights": "embedded-gates", "versions": "versions"},
         retrieval={"directory": "../collections"},
         encoder={"source": "./encoder"},
     )
@@ -311,6 +323,7 @@ def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:
     }
     assert config.encoder.source == f"{tmp_path}/encoder"
     assert config.router.weights == f"{tmp_path}/embedded-gates"
+    assert config.router.versions == f"{tmp_path}/versions"
     assert config.retrieval.directory == f"{tmp_path}/../collections"
 
 

@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "index": ("orchestrator.cli.index", "index"),
     "models": ("orchestrator.cli.models", "models"),
     "route": ("orchestrator.cli.route", "route"),
+    "router": ("orchestrator.cli.router", "router"),
     "serve": ("orchestrator.cli.serve", "serve"),
     "train": ("orchestrator.cli.train", "train"),
 }

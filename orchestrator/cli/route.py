@@ -71,8 +71,9 @@ def _decide(config_path: str | None, text: str, routing: dict[str, float]) -> Ro
     from orchestrator.telemetry import Telemetry
     from retrieval.errors import RetrievalError
     from router.gate import GateError
+    from router.lineup import VersionError
 
-    with readable_errors(ConfigError, ModelError, GateError, RetrievalError):
+    with readable_errors(ConfigError, ModelError, GateError, VersionError, RetrievalError):
         config = Config.load(Path(config_path) if config_path else None)
         pipeline = Pipeline(
             config,

@@ -16,6 +16,7 @@ from orchestrator.cli.console import err, out, progress_bar, readable_errors
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
+    from router.gate import Gate
 
 _READY_SECONDS = 600
 
@@ -115,18 +116,17 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
     from experts.adapters import AdapterError
     from experts.store import ModelError, ModelStore
     from orchestrator.embedded import fill_collections
-    from orchestrator.replicas import open_gate
     from retrieval.errors import RetrievalError
-    from router.gate import GateError
+    from router.lineup import VersionError
 
     store = ModelStore()
     with (
-        readable_errors(ModelError, AdapterError, RetrievalError, GateError),
+        readable_errors(ModelError, AdapterError, RetrievalError, VersionError),
         progress_bar() as bar,
     ):
         for model in (*config.models.values(), config.encoder):
             store.pull(model.source, revision=model.revision, progress=bar)
-        known = set(open_gate(config).labels)
+        known = set(_acting_gate(config).labels)
         if build_collections and config.retrieval.enabled:
             fill_collections(config, bar)
     strangers = [n for n in config.experts if n not in known and n != config.generalist]
@@ -135,6 +135,20 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
             f"[yellow]the gate was not trained for {', '.join(strangers)}: they answer only when a "
             "request names them. `collegium train router` teaches it.[/]"
         )
+
+
+def _acting_gate(config: Config) -> Gate:
+    """The gate that will act; where it is broken the service starts with an older version."""
+    from orchestrator.registry import open_registry
+    from router.lineup import ORIGIN, VersionError
+
+    registry = open_registry(config)
+    try:
+        return registry.gate(registry.lineup().current)
+    except VersionError as error:
+        gate = registry.gate(ORIGIN)
+        err.print(f"an older version of the router stands in: {error}", markup=False)
+        return gate
 
 
 def _serve_here(config: Config, *, verbose: bool) -> None:

@@ -1,0 +1,30 @@
+"""The versions of the router as the configuration has them.
+
+Apart from the replicas, so that a command which rolls back need not load torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import router as router_room
+from experts.store import default_home
+from orchestrator.config import Config
+from router.bars import Bar
+from router.versions import Registry, Standards
+
+
+def open_registry(config: Config) -> Registry:
+    """The versions of the router; version 0 is the gate that the configuration names."""
+    embedded = Path(router_room.__file__).parent / "weights"
+    settings = config.router
+    origin = embedded if settings.weights == "embedded" else Path(settings.weights)
+    versions = settings.versions
+    return Registry(Path(versions) if versions else default_home() / "router", origin)
+
+
+def standards(config: Config) -> Standards:
+    """What a version of the router is judged by before it may act."""
+    gates = config.router.gates.items()
+    bars = tuple(Bar(metric, **limits.model_dump()) for metric, limits in gates)
+    return Standards(bars, tuple(config.experts))

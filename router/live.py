@@ -1,0 +1,93 @@
+"""The router of a running service: it follows its versions, and compares them on live traffic."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Sequence
+
+from router.comparison_log import LOG_FOLDER, ComparisonLog
+from router.counts import Count, Counts
+from router.decision import Decision
+from router.follower import POLL_S, RETRY_S, Follower
+from router.gate import Gate
+from router.observer import Observer, Sight
+from router.overrides import Overrides
+from router.router import NO_OVERRIDES, Router
+from router.versions import Registry
+
+
+class LiveRouter:
+    """Routes by the version that acts, and changes it without a pause; threads may share it.
+
+    `build` makes a router of a gate. Pairs of decisions are logged in the registry's folder.
+    Raises `VersionError` where not even version 0 can be loaded.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        build: Callable[[Gate], Router],
+        *,
+        poll_s: float = POLL_S,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        self._counts = Counts()
+        self._observer = Observer(ComparisonLog(registry.folder / LOG_FOLDER), self._counts)
+        self._follower = Follower(registry, build, self._counts, poll_s=poll_s, retry_s=retry_s)
+        self._served: set[tuple[str, str]] = set()
+        # Their threads know nothing of this object, so it goes when nobody holds it any more.
+        weakref.finalize(self, self._follower.stop)
+        weakref.finalize(self, self._observer.stop)
+
+    def route(
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides = NO_OVERRIDES,
+        key: str = "",
+    ) -> Decision:
+        """Return the decision on a conversation, as `Router.route` does.
+
+        `key` names the session or the request: a canary's share is drawn by it. A request without
+        one is no traffic (a probe): the current version decides, and nothing is counted.
+        """
+        started = time.perf_counter()
+        cast = self._follower.cast
+        role, router = cast.acting(key)
+        features = router.read(messages)
+
+        def decide(router: Router, started: float | None = None) -> Decision:
+            return router.decide(features, overrides, started)
+
+        decision = decide(router, started)
+        if key:
+            self._counts.add("decisions", role=role, version=decision.router_version)
+            # Weights that the caller set say nothing about a version.
+            if overrides.weights is None:
+                self._observer.offer(Sight(cast, role, decision, decide))
+        return decision
+
+    @property
+    def version(self) -> str:
+        """The hash of the version that acts, but for a canary's share."""
+        return self._follower.cast.current.version
+
+    def counts(self) -> list[Count]:
+        """What was counted since the start, and the versions in service.
+
+        `serving` is 1 for each role and version in service, 0 for those that were before. The
+        others: `decisions`, `compared`, `same_lead`, `same_set`, `divergence_nats`, `unseen`,
+        `shadow_failures`, `log_faults`, `version_faults`.
+        """
+        roles = set(self._follower.cast.roles())
+        self._served |= roles
+        serving = [
+            Count("serving", {"role": role, "version": version}, float((role, version) in roles))
+            for role, version in sorted(self._served)
+        ]
+        return [*serving, *self._counts.read()]
+
+    def close(self) -> None:
+        """Follow no longer, and wait until every comparison is counted."""
+        self._follower.stop()
+        self._observer.close()
