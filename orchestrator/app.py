@@ -35,6 +35,7 @@ from retrieval.embeddings import Embeddings
 from retrieval.passage import Passage
 from router.decision import Decision
 from router.overrides import Overrides
+from router.situation import CALM, Situation
 
 APPLICATION = "collegium"
 _PATIENCE = 1.0
@@ -167,11 +168,16 @@ class RouterHandle:
     handle: DeploymentHandle
 
     async def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides,
+        trace: Carrier,
+        situation: Situation = CALM,
     ) -> Decision:
         """See `RouterPort`."""
         with _own_errors():
-            decision: Decision = await self.handle.route.remote(messages, overrides, trace)
+            asked = self.handle.route.remote(messages, overrides, trace, situation)
+            decision: Decision = await asked
         return decision
 
 

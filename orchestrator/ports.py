@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from retrieval.passage import Passage
     from router.decision import Decision
     from router.overrides import Overrides
+    from router.situation import Situation
 
 
 class RouterPort(Protocol):
     """The Router deployment."""
 
     async def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides,
+        trace: Carrier,
+        situation: Situation = ...,
     ) -> Decision:
-        """The decision on a conversation, with its vector."""
+        """The decision on a conversation in its situation, with its vector."""
         ...
 
 

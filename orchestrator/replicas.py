@@ -29,11 +29,13 @@ from retrieval.embeddings import Embeddings
 from retrieval.encoder import Encoder
 from retrieval.index import Index
 from retrieval.passage import Passage
+from router.conformal import promised_confidence
 from router.decision import Decision
 from router.gate import Gate
 from router.overrides import Overrides
 from router.policy import Policy
 from router.router import Router
+from router.situation import CALM, Situation
 
 Vectors = npt.NDArray[np.float32]
 
@@ -55,6 +57,22 @@ def open_gate(config: Config) -> Gate:
     return Gate.load(embedded if weights == "embedded" else Path(weights))
 
 
+def open_policy(config: Config, gate: Gate) -> Policy:
+    """The policy of the configuration over this gate.
+
+    Raises:
+        GateError: the gate does not promise `router.max_risk`.
+    """
+    settings = config.router
+    policy = Policy(settings.top_k, settings.top_p, min_weight=settings.min_weight)
+    if settings.min_confidence is not None:
+        return replace(policy, min_confidence=settings.min_confidence)
+    if settings.max_risk is not None:
+        confidence = promised_confidence(gate.metadata, settings.max_risk)
+        return replace(policy, min_confidence=confidence, max_risk=settings.max_risk)
+    return policy
+
+
 def collections_folder(config: Config) -> Path:
     """Where the collections lie."""
     directory = config.retrieval.directory
@@ -65,26 +83,28 @@ class RouterReplica:
     """Embeds the conversation once and decides."""
 
     def __init__(self, config: Config) -> None:
-        settings = config.router
         self._telemetry = _telemetry(config, "router")
-        self._encoder = open_encoder(config, settings.threads)
-        policy = Policy(
-            settings.top_k, settings.top_p, settings.min_confidence, settings.min_weight
-        )
+        self._encoder = open_encoder(config, config.router.threads)
+        gate = open_gate(config)
         self._router = Router(
-            open_gate(config),
+            gate,
             self._encoder.encode,
             list(config.experts),
             config.generalist,
-            policy,
+            open_policy(config, gate),
+            {name: expert.languages for name, expert in config.experts.items()},
         )
 
     async def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides,
+        trace: Carrier,
+        situation: Situation = CALM,
     ) -> Decision:
-        """The decision on a conversation."""
+        """The decision on a conversation in its situation."""
         with self._telemetry.span("collegium.router.decide", trace) as span:
-            decision = await asyncio.to_thread(self._router.route, messages, overrides)
+            decision = await asyncio.to_thread(self._router.route, messages, overrides, situation)
             span.set_attribute("collegium.routing.seconds", decision.seconds)
         return decision
 

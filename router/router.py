@@ -1,13 +1,16 @@
 """The router: one conversation in, one decision out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from router.decision import Candidate, Decision
 from router.features import Encoder, Features, featurize
 from router.gate import Gate, GateError
+from router.leaning import Leaning, lean
 from router.overrides import Overrides
 from router.policy import Policy, Verdict, decide, project
+from router.situation import CALM, Situation
 
 NO_OVERRIDES = Overrides()
 
@@ -16,7 +19,8 @@ class Router:
     """Chooses experts by gate and policy; holds no state, so threads may share it.
 
     `encoder` maps n texts to unit vectors [n, d]; d must be the gate's. `experts` are the
-    configured names; the generalist is a candidate whether or not it is among them.
+    configured names; the generalist is a candidate whether or not it is among them. `languages`
+    are what experts declare (BCP 47), for `locale`.
     """
 
     def __init__(
@@ -26,11 +30,13 @@ class Router:
         experts: Sequence[str],
         generalist: str,
         policy: Policy | None = None,
+        languages: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.gate = gate
         self.experts = tuple(dict.fromkeys((*experts, generalist)))
         self.generalist = generalist
         self.policy = policy or Policy()
+        self._languages = dict(languages or {})
         self._encoder = encoder
         self._version = gate.version
 
@@ -40,18 +46,36 @@ class Router:
         return self._version
 
     def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides = NO_OVERRIDES
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides = NO_OVERRIDES,
+        situation: Situation = CALM,
     ) -> Decision:
         """Return the decision on a conversation of (role, text) pairs, oldest first.
 
         Raises `ConversationError` where there is no text, `UnknownExpert` for a name in
-        `overrides` that is no expert here, `GateError` where the encoder is not the gate's.
+        `overrides` that is no expert here, `OverrideError` where `max_cost` allows none,
+        `GateError` where the encoder is not the gate's.
         """
         started = time.perf_counter()
         features = featurize(messages, self._encoder)
-        probabilities = self._probabilities(features)
-        verdict = decide(probabilities, self.generalist, self.policy, overrides)
-        return self._decision(verdict, features, time.perf_counter() - started)
+        leaning = self._lean(self._probabilities(features), messages, overrides, situation)
+        verdict = decide(leaning.probabilities, self.generalist, self.policy, overrides, situation)
+        reason = "; ".join([verdict.reason, *leaning.notes])
+        elapsed = time.perf_counter() - started
+        return self._decision(replace(verdict, reason=reason), features, elapsed)
+
+    def _lean(
+        self,
+        probabilities: Mapping[str, float],
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides,
+        situation: Situation,
+    ) -> Leaning:
+        if overrides.weights is not None:
+            return Leaning(probabilities)
+        said = next((text for role, text in reversed(messages) if role == "user"), "")
+        return lean(probabilities, said, self.generalist, overrides, situation, self._languages)
 
     def _probabilities(self, features: Features) -> dict[str, float]:
         found = len(features.vector)

@@ -115,7 +115,7 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
     from experts.adapters import AdapterError
     from experts.store import ModelError, ModelStore
     from orchestrator.embedded import fill_collections
-    from orchestrator.replicas import open_gate
+    from orchestrator.replicas import open_gate, open_policy
     from retrieval.errors import RetrievalError
     from router.gate import GateError
 
@@ -126,7 +126,9 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
     ):
         for model in (*config.models.values(), config.encoder):
             store.pull(model.source, revision=model.revision, progress=bar)
-        known = set(open_gate(config).labels)
+        gate = open_gate(config)
+        open_policy(config, gate)
+        known = set(gate.labels)
         if build_collections and config.retrieval.enabled:
             fill_collections(config, bar)
     strangers = [n for n in config.experts if n not in known and n != config.generalist]
