@@ -19,7 +19,7 @@ from benchmarks.measure import Spread, interleave, ratios, seconds, spread
 from benchmarks.report import Goal, Row, Section, save, show
 from experts.store import ModelStore
 from orchestrator.config import Config
-from orchestrator.replicas import open_gate
+from orchestrator.registry import open_registry
 from retrieval.encoder import Encoder
 from router.calibration import Matrix
 from router.features import Vector, feature_dimensions, featurize
@@ -262,7 +262,7 @@ def main() -> None:
     if unknown:
         raise SystemExit(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     config = Config.load(None)
-    gate = Gate.load(options.gate) if options.gate else open_gate(config)
+    gate = Gate.load(options.gate) if options.gate else open_registry(config).acting()
     encoder = Encoder(ModelStore().resolve(ENCODER), threads=options.threads)
     bench = Bench(encoder, gate, tuple(config.experts), config.generalist, options.quick)
     console = Console()

@@ -35,6 +35,7 @@ from retrieval.embeddings import Embeddings
 from retrieval.passage import Passage
 from router.decision import Decision
 from router.overrides import Overrides
+from router.situation import CALM, Situation
 
 APPLICATION = "collegium"
 _PATIENCE = 1.0
@@ -177,11 +178,13 @@ class RouterHandle:
         messages: Sequence[tuple[str, str]],
         overrides: Overrides,
         trace: Carrier,
+        situation: Situation = CALM,
         key: str = "",
     ) -> Decision:
         """See `RouterPort`."""
         with _own_errors():
-            decision: Decision = await self.handle.route.remote(messages, overrides, trace, key)
+            asked = self.handle.route.remote(messages, overrides, trace, situation, key)
+            decision: Decision = await asked
         return decision
 
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from orchestrator.deployment import DeploymentConfig
-from orchestrator.request import refuse
 from orchestrator.seats import Seats
+from orchestrator.strict_model import refuse
 
 Body = Mapping[str, Any]
 RESIDENT_ADAPTERS = 64

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from orchestrator.request import StrictModel, refuse
+from orchestrator.strict_model import StrictModel, refuse
 
 _Positive = Annotated[int, Field(ge=1)]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import Config
-from orchestrator.replicas import open_encoder, open_gate
+from orchestrator.registry import open_registry
+from orchestrator.replicas import open_encoder, open_policy
 from router.conformal import safe_threshold
 from router.dataset import DatasetError, LabelledPrompt, balance, fingerprint, read_prompts
 from router.features import salient
@@ -19,7 +20,6 @@ from router.losses import LossError, LossTable, read_losses
 from router.memory import EncoderMemory
 from router.novelty import without
 from router.peers import Peer, fit_peers, lessons
-from router.policy import Policy
 from router.proof import Evidence
 from router.router import Router
 from router.semantic import check_interpreter, semantic_router
@@ -108,15 +108,13 @@ def set_threshold(confidences: Floats, regrets: Floats, alpha: float, epsilon: f
 
 def _open(sources: Sources) -> tuple[Router, EncoderMemory, VectorCache]:
     config = Config.load(sources.config)
-    gate = Gate.load(sources.gate) if sources.gate else open_gate(config)
+    gate = Gate.load(sources.gate) if sources.gate else open_registry(config).acting()
     encoder = open_encoder(config, sources.threads)
     cache = VectorCache(sources.cache, encoder.encode, config.encoder.source)
     memory = EncoderMemory(cache)
-    settings = config.router
-    policy = Policy(settings.top_k, settings.top_p, settings.min_confidence, settings.min_weight)
     alone = sources.gate is not None and sources.config is None
     experts = gate.labels if alone else tuple(config.experts)
-    return Router(gate, memory, experts, config.generalist, policy), memory, cache
+    return Router(gate, memory, experts, config.generalist, open_policy(config, gate)), memory, cache
 
 
 def _losses(paths: Sequence[Path]) -> LossTable | None:

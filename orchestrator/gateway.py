@@ -6,11 +6,11 @@ import base64
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from opentelemetry.trace import Span
 from pydantic import BaseModel
@@ -26,9 +26,9 @@ from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Delta, Finish, Pipeline
 from orchestrator.presence import while_present
 from orchestrator.refusal import install
-from orchestrator.request import ChatRequest, EmbeddingsRequest
+from orchestrator.request import AUTO, ChatRequest, EmbeddingsRequest
 from orchestrator.tally import Tally, leave_to_admission
-from orchestrator.task import AUTO, Task, accept, model_names
+from orchestrator.task import Task, accept, model_names
 from orchestrator.telemetry import Attribute, Carrier, Telemetry, carrier, failing, incoming
 from orchestrator.wire import (
     ChatCompletion,
@@ -44,6 +44,7 @@ from orchestrator.wire import (
 logger = logging.getLogger(__name__)
 
 _DONE = b"data: [DONE]\n\n"
+_SessionHeader = Annotated[str | None, Header(description="As `routing.session`.")]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 403, 404, 413, 415, 422, 429, 500, 503, 504)
 }
@@ -84,9 +85,11 @@ class Gateway:
         app.add_middleware(Tally, metrics=self._metrics, routes=app.routes)
         return app
 
-    async def chat(self, body: ChatRequest, http: Request) -> Response:
+    async def chat(
+        self, body: ChatRequest, http: Request, x_session_id: _SessionHeader = None
+    ) -> Response:
         """Answer a conversation. `model`: `auto`, an expert's name, or several joined by `+`."""
-        task = self._accepted(body, http)
+        task = self._accepted(body, http, x_session_id)
         trace = incoming(http.headers)
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -102,9 +105,11 @@ class Gateway:
             response = JSONResponse(completion.model_dump(mode="json"))
         return response
 
-    async def route(self, body: ChatRequest, http: Request) -> RoutingReport:
+    async def route(
+        self, body: ChatRequest, http: Request, x_session_id: _SessionHeader = None
+    ) -> RoutingReport:
         """The routing decision for a conversation, without an answer."""
-        task = self._accepted(body, http)
+        task = self._accepted(body, http, x_session_id)
         async with self._request("/v1/route", incoming(http.headers), **_asked(task)) as span:
             return await self._pipeline.route(task, carrier(span))
 
@@ -163,8 +168,8 @@ class Gateway:
         """Prometheus text of this gateway replica."""
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
 
-    def _accepted(self, body: ChatRequest, http: Request) -> Task:
-        task = accept(body, self._principal(http), self._config)
+    def _accepted(self, body: ChatRequest, http: Request, session: str | None) -> Task:
+        task = accept(body, self._principal(http), self._config, session)
         leave_to_admission(http.scope)
         return task
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from experts.generation import (
@@ -36,8 +36,10 @@ from orchestrator.grounding import ground
 from orchestrator.ports import RetrieverPort, RouterPort
 from orchestrator.report import describe, report, tokens
 from orchestrator.request import Grounding, Weighting
+from orchestrator.surroundings import Surroundings
 from orchestrator.task import Task
 from orchestrator.telemetry import Carrier, Telemetry, carrier, failing
+from orchestrator.timings import Timings
 from orchestrator.wire import RoutingReport
 from retrieval.attribution import Citation
 from retrieval.embeddings import Embeddings
@@ -68,18 +70,6 @@ class Finish:
     routing: RoutingReport
 
 
-@dataclass
-class Timings:
-    """Milliseconds since the request was accepted, by step."""
-
-    started: float
-    marks: dict[str, float] = field(default_factory=dict)
-
-    def mark(self, step: str) -> None:
-        """Note that a step is over; the first note of a step stands."""
-        self.marks.setdefault(step, round((time.monotonic() - self.started) * 1000, 2))
-
-
 class Pipeline:
     """Router, retriever and experts, joined into one answer."""
 
@@ -93,6 +83,7 @@ class Pipeline:
     ) -> None:
         self._config, self._router, self._retriever = config, router, retriever
         self._combiner, self._telemetry = combiner, telemetry
+        self._surroundings = Surroundings(config, combiner.loads)
 
     async def answer(self, task: Task, trace: Carrier) -> AsyncGenerator[Delta | Finish, None]:
         """Stream the answer to a task: deltas, then one finish.
@@ -102,6 +93,7 @@ class Pipeline:
         """
         timings = Timings(task.started)
         decision = await self._route(task, timings, trace)
+        self._surroundings.remember(task, decision)
         team = self._team(task, decision)
         passages = await self._retrieve(task, decision, timings, trace)
         request = self._ground(task, team, passages)
@@ -158,8 +150,11 @@ class Pipeline:
     async def _route(self, task: Task, timings: Timings, trace: Carrier) -> Decision:
         with self._telemetry.span("collegium.route", trace) as span, _for_caller():
             try:
-                routed = self._router.route(task.messages, task.overrides, carrier(span), task.key)
-                decision = await within(task, routed)
+                situation = self._surroundings.situation(task)
+                asked = self._router.route(
+                    task.messages, task.overrides, carrier(span), situation, task.key
+                )
+                decision = await within(task, asked)
             except OverrideError as error:
                 raise InvalidRequest(str(error), param=f"routing.{error.param}") from error
             except ConversationError as error:
@@ -170,7 +165,9 @@ class Pipeline:
 
     def _team(self, task: Task, decision: Decision) -> Team:
         team = self._combiner.team(decision.weights(), task.mode, forced=task.forced)
-        return replace(team, standby=task.principal.may_ask(self._config.generalist))
+        generalist = self._config.generalist
+        affords = self._surroundings.affords(task, generalist)
+        return replace(team, standby=task.principal.may_ask(generalist) and affords)
 
     async def _retrieve(
         self, task: Task, decision: Decision, timings: Timings, trace: Carrier

@@ -29,6 +29,7 @@ from retrieval.embeddings import Embeddings
 from retrieval.encoder import Encoder
 from retrieval.index import Index
 from retrieval.passage import Passage
+from router.conformal import promised_confidence
 from router.counts import Count
 from router.decision import Decision
 from router.gate import Gate
@@ -36,6 +37,7 @@ from router.live import LiveRouter
 from router.overrides import Overrides
 from router.policy import Policy
 from router.router import Router
+from router.situation import CALM, Situation
 
 Vectors = npt.NDArray[np.float32]
 
@@ -50,6 +52,22 @@ def open_encoder(config: Config, threads: int) -> Encoder:
     return Encoder(folder, threads=threads, device=device)
 
 
+def open_policy(config: Config, gate: Gate) -> Policy:
+    """The policy of the configuration over this gate.
+
+    Raises:
+        GateError: the gate does not promise `router.max_risk`.
+    """
+    settings = config.router
+    policy = Policy(settings.top_k, settings.top_p, min_weight=settings.min_weight)
+    if settings.min_confidence is not None:
+        return replace(policy, min_confidence=settings.min_confidence)
+    if settings.max_risk is not None:
+        confidence = promised_confidence(gate.metadata, settings.max_risk)
+        return replace(policy, min_confidence=confidence, max_risk=settings.max_risk)
+    return policy
+
+
 def collections_folder(config: Config) -> Path:
     """Where the collections lie."""
     directory = config.retrieval.directory
@@ -60,15 +78,14 @@ class RouterReplica:
     """Embeds the conversation once and decides; follows the versions of the gate."""
 
     def __init__(self, config: Config) -> None:
-        settings = config.router
         self._telemetry = _telemetry(config, "router")
-        encoder = open_encoder(config, settings.threads)
-        policy = Policy(
-            settings.top_k, settings.top_p, settings.min_confidence, settings.min_weight
-        )
+        encoder = open_encoder(config, config.router.threads)
+        languages = {name: expert.languages for name, expert in config.experts.items()}
+        experts = list(config.experts)
 
         def build(gate: Gate) -> Router:
-            return Router(gate, encoder.encode, list(config.experts), config.generalist, policy)
+            policy = open_policy(config, gate)
+            return Router(gate, encoder.encode, experts, config.generalist, policy, languages)
 
         self._router = LiveRouter(open_registry(config), build)
 
@@ -77,11 +94,13 @@ class RouterReplica:
         messages: Sequence[tuple[str, str]],
         overrides: Overrides,
         trace: Carrier,
+        situation: Situation = CALM,
         key: str = "",
     ) -> Decision:
         """The decision on a conversation, by the version of the gate that acts for this key."""
         with self._telemetry.span("collegium.router.decide", trace) as span:
-            decision = await asyncio.to_thread(self._router.route, messages, overrides, key)
+            route = partial(self._router.route, messages, overrides, situation, key)
+            decision = await asyncio.to_thread(route)
             span.set_attribute("collegium.routing.seconds", decision.seconds)
         return decision
 

@@ -20,10 +20,10 @@ from orchestrator.request import (
     Role,
     RoutingOptions,
     StreamOptions,
-    StrictModel,
     TextPart,
     Weighting,
 )
+from orchestrator.strict_model import StrictModel
 
 __all__ = [
     "Annotation",

@@ -32,10 +32,14 @@ class ConversationError(ValueError):
 
 @dataclass(frozen=True)
 class Features:
-    """What the gate reads: `vector` [d], unit length, and `surface` [SURFACE_DIMENSIONS]."""
+    """What the gate reads: `vector` [d], unit length, and `surface` [SURFACE_DIMENSIONS].
+
+    `said` is the message that is answered, for a policy that minds its length.
+    """
 
     vector: Vector
     surface: Vector
+    said: str = ""
 
     def joined(self) -> Vector:
         """Return both blocks as one row [d + SURFACE_DIMENSIONS]."""
@@ -80,7 +84,8 @@ def featurize(messages: Sequence[tuple[str, str]], encoder: Encoder) -> Features
     weights = np.array([share for _, share in parts], dtype=np.float32)
     vectors = np.asarray(encoder([text for text, _ in parts]), dtype=np.float32)
     surfaces = np.stack([surface(text) for text, _ in parts])
-    return Features(vector=_unit(weights @ vectors), surface=weights @ surfaces)
+    said = next((text for role, text in reversed(messages) if role == "user"), "")
+    return Features(_unit(weights @ vectors), weights @ surfaces, said)
 
 
 def _unit(vector: Vector) -> Vector:

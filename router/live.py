@@ -14,6 +14,7 @@ from router.gate import Gate
 from router.observer import Observer, Sight
 from router.overrides import Overrides
 from router.router import NO_OVERRIDES, Router
+from router.situation import CALM, Situation
 from router.versions import Registry
 
 
@@ -44,6 +45,7 @@ class LiveRouter:
         self,
         messages: Sequence[tuple[str, str]],
         overrides: Overrides = NO_OVERRIDES,
+        situation: Situation = CALM,
         key: str = "",
     ) -> Decision:
         """Return the decision on a conversation, as `Router.route` does.
@@ -57,7 +59,7 @@ class LiveRouter:
         features = router.read(messages)
 
         def decide(router: Router, started: float | None = None) -> Decision:
-            return router.decide(features, overrides, started)
+            return router.decide(features, overrides, situation, started)
 
         decision = decide(router, started)
         if key:

@@ -1,13 +1,16 @@
 """The router: one conversation in, one decision out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from router.decision import Candidate, Decision
 from router.features import Encoder, Features, featurize
 from router.gate import Gate, GateError
+from router.leaning import Leaning, lean
 from router.overrides import Overrides
 from router.policy import Policy, Verdict, decide, project
+from router.situation import CALM, Situation
 
 NO_OVERRIDES = Overrides()
 
@@ -16,7 +19,8 @@ class Router:
     """Chooses experts by gate and policy; holds no state, so threads may share it.
 
     `encoder` maps n texts to unit vectors [n, d]; d must be the gate's. `experts` are the
-    configured names; the generalist is a candidate whether or not it is among them.
+    configured names; the generalist is a candidate whether or not it is among them. `languages`
+    are what experts declare (BCP 47), for `locale`.
     """
 
     def __init__(
@@ -26,11 +30,13 @@ class Router:
         experts: Sequence[str],
         generalist: str,
         policy: Policy | None = None,
+        languages: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.gate = gate
         self.experts = tuple(dict.fromkeys((*experts, generalist)))
         self.generalist = generalist
         self.policy = policy or Policy()
+        self._languages = dict(languages or {})
         self._encoder = encoder
         self._version = gate.version
 
@@ -40,15 +46,19 @@ class Router:
         return self._version
 
     def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides = NO_OVERRIDES
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides = NO_OVERRIDES,
+        situation: Situation = CALM,
     ) -> Decision:
         """Return the decision on a conversation of (role, text) pairs, oldest first.
 
         Raises `ConversationError` where there is no text, `UnknownExpert` for a name in
-        `overrides` that is no expert here, `GateError` where the encoder is not the gate's.
+        `overrides` that is no expert here, `OverrideError` where `max_cost` allows none,
+        `GateError` where the encoder is not the gate's.
         """
         started = time.perf_counter()
-        return self.decide(self.read(messages), overrides, started)
+        return self.decide(self.read(messages), overrides, situation, started)
 
     def read(self, messages: Sequence[tuple[str, str]]) -> Features:
         """Return the features of a conversation, which every version of the router reads alike.
@@ -61,6 +71,7 @@ class Router:
         self,
         features: Features,
         overrides: Overrides = NO_OVERRIDES,
+        situation: Situation = CALM,
         started: float | None = None,
     ) -> Decision:
         """Return the decision on features; its `seconds` count from `started`, of `perf_counter`.
@@ -68,9 +79,23 @@ class Router:
         Raises what `route` does, but for `ConversationError`.
         """
         begun = time.perf_counter() if started is None else started
-        probabilities = self._probabilities(features)
-        verdict = decide(probabilities, self.generalist, self.policy, overrides)
-        return self._decision(verdict, features, time.perf_counter() - begun)
+        leaning = self._lean(self._probabilities(features), features, overrides, situation)
+        verdict = decide(leaning.probabilities, self.generalist, self.policy, overrides, situation)
+        reason = "; ".join([verdict.reason, *leaning.notes])
+        elapsed = time.perf_counter() - begun
+        return self._decision(replace(verdict, reason=reason), features, elapsed)
+
+    def _lean(
+        self,
+        probabilities: Mapping[str, float],
+        features: Features,
+        overrides: Overrides,
+        situation: Situation,
+    ) -> Leaning:
+        if overrides.weights is not None:
+            return Leaning(probabilities)
+        said = features.said
+        return lean(probabilities, said, self.generalist, overrides, situation, self._languages)
 
     def _probabilities(self, features: Features) -> dict[str, float]:
         found = len(features.vector)

@@ -101,6 +101,10 @@ class Registry:
         """The gate of a version, every file compared with its hash."""
         return self.version(name).gate()
 
+    def acting(self) -> Gate:
+        """The gate of the version that acts at this moment. Raises `VersionError`."""
+        return self.gate(self.lineup().current)
+
     def add(
         self,
         source: Path,

@@ -60,7 +60,7 @@ def test_a_configuration_survives_its_own_dump() -> None:
         (
             with_expert(model="base", adaptor="a"),
             "`experts.more.adaptor` is not a known key; did you mean `adapter`? Allowed: adapter, "
-            "collections, deployment, description, model, pinned, remote.",
+            "collections, deployment, description, languages, model, pinned, price, remote.",
         ),
         (body(router={"topk": 3}), "`router.topk` is not a known key; did you mean `top_k`? "),
         (body(placment="apart"), "`placment` is not a known key; did you mean `placement`? "),
@@ -199,12 +199,34 @@ def test_several_faults_are_listed_at_once() -> None:
     ]
 
 
+def test_a_confidence_and_a_promised_risk_exclude_each_other() -> None:
+    (line,) = faults(body(router={"max_risk": 0.1, "min_confidence": 0.5}))
+    assert line.startswith("`router.max_risk` and `min_confidence` both say when")
+    for settings in ({"max_risk": 0.1}, {"min_confidence": 0.5}, {"max_risk": None}):
+        Config.check(body(router=settings))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("languages", ["pt_BR"]),
+        ("price", {"input": -1}),
+        ("price", {"outptu": 1}),
+    ],
+)
+def test_a_wrong_language_or_price_is_named(key: str, value: object) -> None:
+    (line,) = faults(body(experts={"general": {"model": "base", key: value}}))
+    assert line.startswith(f"`experts.general.{key}")
+
+
 def test_all_faults_of_one_section_are_listed_at_once() -> None:
     assert faults(body(router={"topk": 3, "top_p": 7, "wieghts": "x", "threads": 0})) == [
         "`router.topk` is not a known key; did you mean `top_k`? Allowed: deployment, "
-        "gates, min_confidence, min_weight, threads, top_k, top_p, versions, weights.",
+        "gates, load_balance, max_risk, max_sessions, min_confidence, min_weight, "
+        "session_ttl_s, threads, top_k, top_p, versions, weights.",
         "`router.wieghts` is not a known key; did you mean `weights`? Allowed: deployment, "
-        "gates, min_confidence, min_weight, threads, top_k, top_p, versions, weights.",
+        "gates, load_balance, max_risk, max_sessions, min_confidence, min_weight, "
+        "session_ttl_s, threads, top_k, top_p, versions, weights.",
         "`router.top_p` must be less than or equal to 1, but 7 was found.",
         "`router.threads` must be greater than or equal to 1, but 0 was found.",
     ]

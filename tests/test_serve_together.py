@@ -102,6 +102,15 @@ def test_weights_given_by_the_caller_are_obeyed(client: Client) -> None:
     assert answer.routing.mode == "blend"
 
 
+def test_what_only_the_gateway_knows_reaches_the_router(client: Client) -> None:
+    asked = {"session": "s", "max_cost": 1.0, "deadline_ms": 200_000}
+    client.chat("Write a Python function that reverses a list.", max_tokens=4, routing=asked)
+    followed = client.chat("make it shorter", max_tokens=4, routing=asked)
+    assert followed.routing is not None
+    assert followed.routing.experts[0].name == "code"
+    assert "the session raised code" in followed.routing.reason
+
+
 def test_experts_of_different_bases_are_ranked(client: Client) -> None:
     answer = client.chat(
         "What is a contract?", max_tokens=16, routing={"weights": {"legal": 1, "mirror": 1}}

@@ -116,6 +116,7 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
     from experts.adapters import AdapterError
     from experts.store import ModelError, ModelStore
     from orchestrator.embedded import fill_collections
+    from orchestrator.replicas import open_policy
     from retrieval.errors import RetrievalError
     from router.lineup import VersionError
 
@@ -126,7 +127,9 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
     ):
         for model in (*config.models.values(), config.encoder):
             store.pull(model.source, revision=model.revision, progress=bar)
-        known = set(_acting_gate(config).labels)
+        gate = _acting_gate(config)
+        open_policy(config, gate)
+        known = set(gate.labels)
         if build_collections and config.retrieval.enabled:
             fill_collections(config, bar)
     strangers = [n for n in config.experts if n not in known and n != config.generalist]
@@ -144,7 +147,7 @@ def _acting_gate(config: Config) -> Gate:
 
     registry = open_registry(config)
     try:
-        return registry.gate(registry.lineup().current)
+        return registry.acting()
     except VersionError as error:
         gate = registry.gate(ORIGIN)
         err.print(f"an older version of the router stands in: {error}", markup=False)
