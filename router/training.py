@@ -2,20 +2,23 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from router.augment import varied
 from router.calibration import Matrix, calibration_error, fit_temperature, softmax
 from router.card import write_card
 from router.dataset import DatasetError, LabelledPrompt, balance, hash_share, read_prompts
 from router.evaluation import Metrics, evaluate, feature_matrix, target_matrix
 from router.features import Encoder, Vector, salient
 from router.gate import Gate
+from router.losses import LossTable
 from router.optimizer import Array, FitSettings, fit
 from router.surface import HASH_DIMENSIONS, STATISTICS
+from router.targets import collapse, mixed_targets
 from router.vectors import Progress, VectorCache
 
 TRAIN_SHARE = 0.8
@@ -43,7 +46,8 @@ class Report:
     """What training found. `held_out` rows took no part in fitting or calibration.
 
     `ece_uncalibrated` is that of the same rows at temperature 1. `evaluation` holds metrics of
-    further files by their name.
+    further files by their name. `collapse` tells how evenly the held-out rows are led by labels,
+    see `router.targets`.
     """
 
     trained_rows: int
@@ -53,12 +57,16 @@ class Report:
     held_out: Metrics
     sources: tuple[SourceCount, ...]
     evaluation: Mapping[str, Metrics]
+    rows_with_losses: int = 0
+    collapse: Mapping[str, float] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
         """Return the report as a mapping fit for JSON."""
         return {
             "trained_rows": self.trained_rows,
             "calibration_rows": self.calibration_rows,
+            "rows_with_losses": self.rows_with_losses,
+            "collapse": {name: round(value, 4) for name, value in self.collapse.items()},
             "ece_uncalibrated": round(self.ece_uncalibrated, 4),
             "held_out": self.held_out.rounded(),
             "evaluation": {name: found.rounded() for name, found in self.evaluation.items()},
@@ -75,8 +83,13 @@ def train_gate(
     progress: Progress | None = None,
     encoder_name: str = "",
     cache: Path | None = None,
+    losses: LossTable | None = None,
+    variations: bool = True,
 ) -> tuple[Gate, Report]:
     """Return a calibrated gate for the labels of `rows`, and the report.
+
+    Targets are the labels, mixed with what `losses` says where it knows a prompt's answer. With
+    `variations` every fitted row is learned a second time, said otherwise (`router.augment`).
 
     Rows are split by a hash of their text: 80 % for fitting, 10 % for the temperature, 10 % held
     out. Sentence vectors are kept in the SQLite file `cache`, if given. `progress` is called with
@@ -90,18 +103,24 @@ def train_gate(
             "at least two labels and some dozens of rows are needed."
         )
     fitted, calibration, held_out = parts
+    originals = len(fitted)
+    known = sum(losses.of(row.text) is not None for row in fitted) if losses else 0
+    if variations:
+        fitted = [*fitted, *varied(fitted, labels, seed)]
     encoded = encode([*fitted, *calibration, *held_out], encoder, encoder_name, cache, progress)
     vectors, calibration_vectors, held_out_vectors = np.split(
         encoded, [len(fitted), len(fitted) + len(calibration)]
     )
-    gate = _fit(labels, fitted, vectors, FitSettings(epochs=epochs), seed, progress)
+    gate = _fit(labels, fitted, vectors, FitSettings(epochs=epochs), seed, progress, losses)
     gate = replace(gate, encoder=encoder_name)
     features = feature_matrix(calibration, calibration_vectors)
     targets = target_matrix(calibration, labels)
     temperature = fit_temperature(gate.scores(features), targets)
     calibrated = replace(gate, temperature=temperature)
     report = Report(
-        trained_rows=len(fitted),
+        trained_rows=originals,
+        rows_with_losses=known,
+        collapse=collapse(calibrated.probabilities(feature_matrix(held_out, held_out_vectors))),
         calibration_rows=len(calibration),
         temperature=temperature,
         ece_uncalibrated=_uncalibrated_error(gate, held_out, held_out_vectors),
@@ -124,6 +143,8 @@ def train_from_files(
     epochs: int = 24,
     cache: Path | None = None,
     progress: Progress | None = None,
+    losses: LossTable | None = None,
+    variations: bool = True,
 ) -> tuple[Gate, Report]:
     """Train on JSON Lines files and write weights, model card and licence notice into `out`.
 
@@ -139,6 +160,8 @@ def train_from_files(
         progress=progress,
         encoder_name=encoder_name,
         cache=cache,
+        losses=losses,
+        variations=variations,
     )
     found = {}
     for path in evaluation:
@@ -187,12 +210,14 @@ def _fit(
     settings: FitSettings,
     seed: int,
     progress: Progress | None,
+    losses: LossTable | None,
 ) -> Gate:
-    targets = target_matrix(rows, labels)
+    shares = target_matrix(rows, labels)
+    targets = mixed_targets(shares, [row.text for row in rows], labels, losses)
     scale = _scale(vectors.shape[1])
     features = feature_matrix(rows, vectors) * scale
     weight, bias = fit(
-        features, targets.astype(np.float32), _row_weights(targets), settings, seed, progress
+        features, targets.astype(np.float32), _row_weights(shares), settings, seed, progress
     )
     # Folded into the weights, the scales are not needed at routing time.
     return Gate(labels=labels, weight=weight * scale, bias=bias)
