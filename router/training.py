@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from router.augment import varied
+from router.background import draw_background
 from router.calibration import Matrix, calibration_error, fit_temperature, softmax
 from router.card import write_card
 from router.dataset import DatasetError, LabelledPrompt, balance, hash_share, read_prompts
@@ -116,7 +117,12 @@ def train_gate(
     features = feature_matrix(calibration, calibration_vectors)
     targets = target_matrix(calibration, labels)
     temperature = fit_temperature(gate.scores(features), targets)
-    calibrated = replace(gate, temperature=temperature)
+    calibrated = _with_background(
+        replace(gate, temperature=temperature),
+        [*calibration, *held_out],
+        np.concatenate([calibration_vectors, held_out_vectors]),
+        seed,
+    )
     report = Report(
         trained_rows=originals,
         rows_with_losses=known,
@@ -221,6 +227,15 @@ def _fit(
     )
     # Folded into the weights, the scales are not needed at routing time.
     return Gate(labels=labels, weight=weight * scale, bias=bias)
+
+
+def _with_background(
+    gate: Gate, rows: Sequence[LabelledPrompt], vectors: Vector, seed: int
+) -> Gate:
+    features, targets = feature_matrix(rows, vectors), target_matrix(rows, gate.labels)
+    logits = features @ gate.weight.T + gate.bias
+    size = gate.vector_dimensions
+    return replace(gate, background=draw_background(features, logits, targets, size, seed))
 
 
 def _scale(vector_dimensions: int) -> Array:
