@@ -1,4 +1,4 @@
-"""A sample of the prompts that a gate was trained for, as numbers: what is new is held against it."""
+"""Prompts that a gate was trained for, as numbers: what is new is held against it."""
 
 from __future__ import annotations
 

@@ -96,7 +96,9 @@ def _derived_head(gate: Gate) -> str:
         f"| {name} | {found['examples']} | {found['recall']['value']:.3f} | {found['moved']:.4f} |"
         for name, found in gate.metadata.get("taught", {}).items()
     ]
-    table = "| expert | examples | left-out recall | background that it takes |\n|---|---|---|---|\n"
+    table = (
+        "| expert | examples | left-out recall | background that it takes |\n|---|---|---|---|\n"
+    )
     told = table + "\n".join(lines) if lines else "No expert is taught to it."
     left = sorted(set(gate.rows))
     forgotten = f"\n\nIts units count for {', '.join(left)} alone." if left else ""

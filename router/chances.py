@@ -1,4 +1,4 @@
-"""Probabilities of many experts: a mapping by name over one array, so that a thousand cost little."""
+"""Probabilities of many experts: a mapping by name over one array, so that many cost little."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Two questions, since traffic may ask the experts in other shares without asking them anything new.
 The mix: the population stability index over who leads, Σ (a − e) ln(a / e) of the shares now and
-then (N. Siddiqi, Credit Risk Scorecards, 2006: under 0.1 is steady, over 0.25 a shift). The content:
+then (N. Siddiqi, Credit Risk Scorecards, 2006: under 0.1 steady, over 0.25 a shift). The content:
 the maximum mean discrepancy of sentence vectors under a Gaussian kernel as wide as their median
 distance (Gretton et al., A kernel two-sample test, JMLR 2012), between as many rows of either side
 of each leader, so that the mix plays no part in it. Both have p-values by permutation.

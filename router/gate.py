@@ -150,11 +150,12 @@ class Gate:
             found[:, self.labels.index(label)] += targets[:, place]
         return found
 
-    def prototype(self, features: npt.NDArray[np.float32]) -> Prototype:
+    def prototype(self, features: npt.NDArray[np.float32], share: float | None = None) -> Prototype:
         """Return a prototype of joined features [examples, features], as `with_prototype` takes it.
 
-        Raises `PrototypeError` for examples that none can be made of, `GateError` for a gate without
-        a background.
+        The expert is taken to be asked for in a `share` of the traffic, above 0 and below 1; unless
+        given, as often as any that the gate was trained for. Raises `PrototypeError` for examples that none can be made of, `GateError` for a gate
+        without a background.
         """
         dimensions = self.vector_dimensions
         if features.ndim != 2 or features.shape[1] != self.weight.shape[1]:
@@ -163,8 +164,7 @@ class Gate:
             )
         examples = features[:, :dimensions].astype(np.float64)
         background = self.known_background().vectors.astype(np.float64)
-        # An expert is taken to be asked for as often as any that the gate was trained for.
-        return fit_prototype(examples, background, share=1.0 / (len(self.weight) + 1))
+        return fit_prototype(examples, background, share or 1.0 / (len(self.weight) + 1))
 
     def with_prototype(self, name: str, prototype: Prototype) -> "Gate":
         """Return the gate with one more label. Raises `GateError` for one that it has."""

@@ -1,4 +1,4 @@
-"""The state of a router in use: experts that nobody asks, experts that are asked the same, drift."""
+"""The state of a router in use: experts that nobody asks, that are asked the same, and drift."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ The log odds of a vector x are w·x + b with w = Σ⁻¹(μ − μ₀), where μ
 examples and of the background and Σ is the covariance within both, shrunk towards a multiple of the
 identity as far as Ledoit and Wolf estimate (A well-conditioned estimator for large-dimensional
 covariance matrices, 2004). With more dimensions than examples such odds are far too sure, so slope
-and bias are set by Platt scaling (Probabilistic outputs for support vector machines, 1999) on scores
-that no row has taken part in: each example is left out once, the background in parts.
+and bias are set by Platt scaling (Probabilistic outputs for support vector machines, 1999) on
+scores that no row has taken part in: each example is left out once, the background in parts.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ class PrototypeError(ValueError):
 class Prototype:
     """Log odds `weight`·x + `bias` of one domain against the background, and its `mean` vector.
 
-    `held_out` [examples] are the log odds of each example by the prototype of the others.
+    `held_out` [examples] are the log odds of each example by the prototype of the others,
+    `background` [rows] those of each row of the background by one that it took no part in.
     """
 
     weight: Array
     bias: float
     mean: Array
     held_out: Array
+    background: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,9 @@ def fit_prototype(examples: Array, background: Array, share: float) -> Prototype
             "prompts an expert would get."
         )
     if len(background) < 2 * PARTS:
-        raise PrototypeError(f"a background of {len(background)} rows is too small to compare with.")
+        raise PrototypeError(
+            f"a background of {len(background)} rows is too small to compare with."
+        )
     amount = shrinkage(np.concatenate([_centred(examples), _centred(background)]))
     held_out, others = left_out(examples, background, amount)
     slope, offset = calibrate(held_out, others, share)
@@ -81,6 +85,7 @@ def fit_prototype(examples: Array, background: Array, share: float) -> Prototype
         bias=slope * bias + offset,
         mean=examples.mean(axis=0),
         held_out=slope * held_out + offset,
+        background=slope * others + offset,
     )
 
 
@@ -101,11 +106,11 @@ def discriminant(domain: Cloud, background: Cloud, amount: float) -> tuple[Array
     """Return weight [d] and bias of the log odds at equal priors, shrunk by `amount`."""
     covariance = (domain.scatter + background.scatter) / (domain.count + background.count)
     dimensions = len(covariance)
-    shrunk = (1.0 - amount) * covariance
+    shrunk = np.asarray((1.0 - amount) * covariance, dtype=np.float64)
     shrunk[np.diag_indices(dimensions)] += amount * np.trace(covariance) / dimensions
     if not np.trace(covariance) > 0.0:
         raise PrototypeError("all examples and the background are one and the same vector.")
-    weight = np.linalg.solve(shrunk, domain.mean - background.mean)
+    weight = np.linalg.solve(shrunk, domain.mean - background.mean).astype(np.float64)
     return weight, -float(weight @ (domain.mean + background.mean)) / 2.0
 
 
@@ -173,4 +178,4 @@ def _logistic(scores: Array, targets: Array, weights: Array) -> tuple[float, flo
 
 
 def _centred(rows: Array) -> Array:
-    return rows - rows.mean(axis=0)
+    return np.asarray(rows - rows.mean(axis=0), dtype=np.float64)

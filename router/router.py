@@ -124,7 +124,7 @@ class Router:
             )
         row = self.gate.probabilities(features.joined())
         shared = np.bincount(self._heirs, weights=row, minlength=len(self.experts))
-        return Chances(self._roster, shared)
+        return Chances(self._roster, np.asarray(shared, dtype=np.float64))
 
     def _decision(self, verdict: Verdict, features: Features, seconds: float) -> Decision:
         return Decision(

@@ -44,6 +44,13 @@ class Taught:
         total = powers.sum(axis=-1, keepdims=True) + rest
         return np.concatenate([shares * (rest / total), powers / total], axis=-1)
 
+    def log_total(self, vectors: npt.NDArray[Any]) -> Matrix:
+        """Return log(1 + Σ exp ℓ) [...]: what the probabilities were divided by."""
+        logits = self.logits(vectors).astype(np.float64)
+        nothing = np.zeros((*logits.shape[:-1], 1))
+        joined = np.concatenate([nothing, logits], axis=-1)
+        return np.asarray(np.logaddexp.reduce(joined, axis=-1), dtype=np.float64)
+
     def without(self, name: str) -> Taught | None:
         """Return the others; None where there are none."""
         kept = [place for place, other in enumerate(self.names) if other != name]

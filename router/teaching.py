@@ -21,6 +21,7 @@ from router.memory import EncoderMemory
 from router.prototypes import LEAST_EXAMPLES, Prototype
 from router.twins import TWIN_COSINE, cosines, prototypes
 
+Array = npt.NDArray[np.float64]
 Features = npt.NDArray[np.float32]
 
 
@@ -31,7 +32,8 @@ class Lesson:
     `recall`: of the examples, those that it leads when it is taught by the others alone. `before`:
     who leads the examples without it. `moved`: the share of the background that it leads now;
     `taken`: the same, of what each label led. `accuracy` and `ece` are on the background, before
-    and after; the latter ECE counts the examples, too. `nearest` is the label whose prototype is
+    and after; the latter ECE counts the examples, too. No row is judged by a prototype in which it
+    took part. `nearest` is the label whose prototype is
     most like its own, `cosine` how much, `twin` whether too much.
     """
 
@@ -69,8 +71,9 @@ def read_examples(path: Path) -> list[str]:
     different = list({fingerprint(text): text for text in reversed(texts)}.values())[::-1]
     if len(different) < LEAST_EXAMPLES:
         raise DatasetError(
-            f"{path}: {len(different)} different prompts are too few, at least {LEAST_EXAMPLES} are "
-            "needed: with fewer nobody can tell how many of its own prompts the expert would get."
+            f"{path}: {len(different)} different prompts are too few, at least {LEAST_EXAMPLES} "
+            "are needed: with fewer nobody can tell how many of its own prompts the expert would "
+            "get."
         )
     return different
 
@@ -82,13 +85,15 @@ def example_features(texts: Sequence[str], encoder: Encoder) -> Features:
     return np.stack([featurize([("user", text)], memory).joined() for text in texts])
 
 
-def teach(gate: Gate, name: str, features: Features) -> tuple[Gate, Lesson]:
+def teach(
+    gate: Gate, name: str, features: Features, share: float | None = None
+) -> tuple[Gate, Lesson]:
     """Return the gate with one more expert, made from joined features, and what that does.
 
-    The gate's own figures (`held_out` in its metadata) are moved by what the background shows.
-    Raises what `Gate.with_expert` does.
+    `share` is as in `Gate.prototype`. The gate's own figures (`held_out` in its metadata) are moved
+    by what the background shows. Raises what `Gate.with_expert` does.
     """
-    prototype = gate.prototype(features)
+    prototype = gate.prototype(features, share)
     taught = gate.with_prototype(name, prototype)
     lesson = _lesson(gate, taught, name, features, prototype)
     known = {**gate.metadata.get("taught", {}), name: lesson.metadata()}
@@ -105,48 +110,57 @@ def forget(gate: Gate, name: str, heir: str) -> Gate:
     taught = {key: value for key, value in gate.metadata.get("taught", {}).items() if key != name}
     metadata = {key: value for key, value in gate.metadata.items() if key != "taught"}
     if gate.background is not None:
-        figures = [(_accuracy(one), _error(one)) for one in (gate, left)]
-        accuracy, error = zip(*figures, strict=True)
-        metadata = _moved(metadata, (accuracy[0], accuracy[1]), (error[0], error[1]))
+        both = [(one.background_probabilities(), one.background_targets()) for one in (gate, left)]
+        before, after = [(_accuracy(*one), calibration_error(*one)) for one in both]
+        metadata = _moved(metadata, (before[0], after[0]), (before[1], after[1]))
     return replace(left, metadata={**metadata, **({"taught": taught} if taught else {})})
 
 
-def left_out_probabilities(gate: Gate, features: Features, prototype: Prototype) -> Matrix:
-    """Return the probabilities [examples, labels + 1] of the examples of a new expert.
+def left_out_probabilities(gate: Gate, shares: Matrix, vectors: Features, logits: Array) -> Matrix:
+    """Return the probabilities [rows, labels + 1] beside a new expert that has these log odds.
 
-    Each example is judged by the prototype of the others.
+    `shares` [rows, labels] are the gate's own, `vectors` [rows, d] what they were made of, `logits`
+    [rows] the new expert's against the background, by a prototype in which the row took no part.
     """
-    logits = prototype.held_out
     if gate.taught is not None:
-        others = gate.taught.logits(features[:, : gate.vector_dimensions]).astype(np.float64)
-        beside = np.concatenate([np.zeros((len(others), 1)), others], axis=1)
-        logits = logits - np.logaddexp.reduce(beside, axis=1)
+        logits = logits - gate.taught.log_total(vectors)
     pair = softmax(np.stack([np.zeros_like(logits), logits], axis=1))
-    return np.concatenate([gate.probabilities(features) * pair[:, :1], pair[:, 1:]], axis=1)
+    return np.concatenate([shares * pair[:, :1], pair[:, 1:]], axis=1)
 
 
 def _lesson(
     gate: Gate, taught: Gate, name: str, features: Features, prototype: Prototype
 ) -> Lesson:
-    examples = left_out_probabilities(gate, features, prototype)
-    hits = int((examples.argmax(axis=1) == len(gate.labels)).sum())
-    leads = gate.background_probabilities().argmax(axis=1)
-    lost = taught.background_probabilities().argmax(axis=1) == len(gate.labels)
+    own, others = gate.probabilities(features), gate.background_probabilities()
+    background = gate.known_background().vectors.astype(np.float32)
+    examples = features[:, : gate.vector_dimensions]
+    own_now = left_out_probabilities(gate, own, examples, prototype.held_out)
+    others_now = left_out_probabilities(gate, others, background, prototype.background)
+    leads, lost = others.argmax(axis=1), others_now.argmax(axis=1) == len(gate.labels)
+    targets = gate.background_targets()
+    targets_now = np.concatenate([targets, np.zeros((len(targets), 1))], axis=1)
+    truth = np.zeros_like(own_now)
+    truth[:, -1] = 1.0
     likeness = cosines(prototypes(taught))[-1, :-1]
     nearest = int(likeness.argmax())
     return Lesson(
         name=name,
         examples=len(features),
-        recall=wilson(hits, len(features)),
-        before=_shares(gate, gate.probabilities(features).argmax(axis=1)),
+        recall=wilson(int((own_now.argmax(axis=1) == len(gate.labels)).sum()), len(features)),
+        before=_shares(gate, own.argmax(axis=1)),
         moved=float(lost.mean()),
         taken={
             label: float(lost[leads == place].mean())
             for place, label in enumerate(gate.labels)
             if lost[leads == place].any()
         },
-        accuracy=(_accuracy(gate), _accuracy(taught)),
-        ece=(_error(gate), _error(taught, examples)),
+        accuracy=(_accuracy(others, targets), _accuracy(others_now, targets_now)),
+        ece=(
+            calibration_error(others, targets),
+            calibration_error(
+                np.concatenate([others_now, own_now]), np.concatenate([targets_now, truth])
+            ),
+        ),
         nearest=gate.labels[nearest],
         cosine=float(likeness[nearest]),
         twin=bool(likeness[nearest] >= TWIN_COSINE),
@@ -158,19 +172,9 @@ def _shares(gate: Gate, leads: npt.NDArray[np.int64]) -> dict[str, float]:
     return {label: count / len(leads) for label, count in counted.most_common()}
 
 
-def _accuracy(gate: Gate) -> float:
-    targets, found = gate.background_targets(), gate.background_probabilities()
+def _accuracy(found: Matrix, targets: Matrix) -> float:
     hit = np.take_along_axis(targets, found.argmax(axis=1)[:, None], axis=1) > 0.0
     return float(hit.mean())
-
-
-def _error(gate: Gate, examples: Matrix | None = None) -> float:
-    found, targets = gate.background_probabilities(), gate.background_targets()
-    if examples is not None:
-        own = np.zeros_like(examples)
-        own[:, -1] = 1.0
-        found, targets = np.concatenate([found, examples]), np.concatenate([targets, own])
-    return calibration_error(found, targets)
 
 
 def _moved(

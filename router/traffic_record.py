@@ -1,4 +1,4 @@
-"""What the routers of a service noted of their requests: counts by hour, and a sample as numbers."""
+"""What a service's routers noted of their requests: counts by hour, and a sample as numbers."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def read_records(folder: Path) -> Iterator[Record]:
         try:
             with safe_open(path, framework="np") as file:
                 head = json.loads((file.metadata() or {})["traffic"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
             yield _record(head, tensors)
         except FileNotFoundError:
             # It was removed since it was listed.

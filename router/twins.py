@@ -1,4 +1,4 @@
-"""Experts that are asked the same: how much alike their prototypes are, how often both are meant."""
+"""Experts that are asked the same: how alike their prototypes are, how often both are meant."""
 
 from __future__ import annotations
 

@@ -73,9 +73,7 @@ def dear(
     return f"{listed(found)}, over max_cost {dollars(limits.max_cost or 0.0)}"
 
 
-def disabled(
-    probabilities: Mapping[str, float], names: Collection[str], least: float
-) -> str:
+def disabled(probabilities: Mapping[str, float], names: Collection[str], least: float) -> str:
     """Name the disabled experts to which `least` or more was given; nothing without any."""
     missed = [name for name in names if probabilities.get(name, 0.0) >= least]
     if not missed:

@@ -29,6 +29,7 @@ from router.live import LiveRouter
 from router.observer import WAITING
 from router.overrides import Overrides
 from router.router import NO_OVERRIDES, Router
+from router.situation import CALM, Situation
 from router.versions import Registry
 
 TEXTS = ["python", "contract", "hola", "python contract", "banana", "hola python", "code python"]
@@ -268,12 +269,13 @@ class Odd(Router):
         self,
         features: Features,
         overrides: Overrides = NO_OVERRIDES,
+        situation: Situation = CALM,
         started: float | None = None,
     ) -> Decision:
         if self.tried:
             self.after()
         self.tried = True
-        return super().decide(features, overrides, started)
+        return super().decide(features, overrides, situation, started)
 
 
 def odd_shadow(after: Callable[[], object]) -> Callable[[Gate], Router]:
@@ -414,7 +416,8 @@ def test_a_router_that_nobody_holds_leaves_no_thread_behind(tmp_path: Path) -> N
     assert router is not None
     router.route(said("python"), key="a")
     started = set(threading.enumerate()) - before
-    assert {thread.name for thread in started} == {"router-versions", "router-observer"}
+    names = {"router-versions", "router-observer", "router-traffic"}
+    assert {thread.name for thread in started} == names
     router = None
     gc.collect()
     assert until(lambda: not any(thread.is_alive() for thread in started))

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from orchestrator.cli.console import err, out, readable_errors
@@ -41,6 +41,12 @@ _promote = click.option("--promote", "promoted", is_flag=True, help="Let the new
 @click.option(
     "--prompts", required=True, type=_File, help="JSON Lines with `prompt`, or one prompt a line."
 )
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Of the traffic that it is taken to get; default: as much as any trained expert. More "
+    "lets more of its prompts reach it, and more of others'.",
+)
 @_from
 @_promote
 @click.option("--json", "as_json", is_flag=True, help="Print what it did as JSON.")
@@ -49,6 +55,7 @@ _promote = click.option("--promote", "promoted", is_flag=True, help="Let the new
 def teach(
     name: str,
     prompts: Path,
+    share: float | None,
     base: str | None,
     promoted: bool,
     as_json: bool,
@@ -78,7 +85,7 @@ def teach(
         gate.known_background()
         texts = read_examples(prompts)
         features = example_features(texts, open_encoder(config, threads=2).encode)
-        taught, lesson = teach_gate(gate, name, features)
+        taught, lesson = teach_gate(gate, name, features, share)
         reason = why or f"taught {name} from {len(texts)} prompts, beginning with {version.name}"
         added = _add(config, taught, version, reason)
         _show_lesson(lesson, as_json=as_json)
@@ -152,7 +159,7 @@ def _show_lesson(lesson: Lesson, *, as_json: bool) -> None:
         "calibration error": f"{lesson.ece[0]:.4f} → {lesson.ece[1]:.4f}",
         "nearest expert": f"{lesson.nearest}, cosine {lesson.cosine:.2f}",
     }
-    table = Table(Text(lesson.name), "")
+    table = Table(Column(Text(lesson.name)), "")
     for what, value in rows.items():
         table.add_row(what, Text(value))
     out.print(table)
