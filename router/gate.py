@@ -184,7 +184,7 @@ class Gate:
         """Return the gate without a label.
 
         Without a taught one it is as it was before. The unit of a trained one counts for `heir`
-        from then on. Raises `GateError` for a name that is no label, or the heir's own.
+        from then on, and its rows leave the background. Raises `GateError` for a name that is no label, or the heir's own.
         """
         if name not in self.labels:
             raise GateError(f"{name!r} is no label; there are {', '.join(self.labels)}.")
@@ -197,7 +197,10 @@ class Gate:
         if heir in later:
             raise GateError(f"{heir!r} was taught; a trained label is left to a trained one.")
         rows = tuple(heir if label == name else label for label in self._units)
-        return replace(self, labels=(*dict.fromkeys(rows), *later), rows=rows)
+        gone = [place for place, label in enumerate(self._units) if label == name]
+        background = self.background.without(gone) if self.background else None
+        labels = (*dict.fromkeys(rows), *later)
+        return replace(self, labels=labels, rows=rows, background=background)
 
     def save(self, folder: Path) -> None:
         """Write `gate.safetensors` and `gate.json` into the folder, which is made if need be."""
