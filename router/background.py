@@ -17,7 +17,7 @@ ROWS = 1024
 class Background:
     """`vectors` [rows, d] (half precision), the gate's `logits` and the `targets` [rows, units].
 
-    The rows took no part in fitting. Units are those of the gate's layer; targets are label shares.
+    Units are those of the gate's layer; targets are label shares.
     """
 
     vectors: npt.NDArray[np.float16]
@@ -33,17 +33,26 @@ class Background:
         return Background(self.vectors[kept], self.logits[kept], self.targets[kept])
 
 
-def draw_background(
+def choose_rows(unseen: int, fitted: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the places of at most `ROWS` of so many rows, drawn at random.
+
+    Those that took no part in fitting stand first among all rows and are taken first: a gate is
+    surer of the others than it is of new ones.
+    """
+    dice = np.random.default_rng(seed)
+    order = [dice.permutation(unseen), unseen + dice.permutation(fitted)]
+    return np.concatenate(order)[:ROWS]
+
+
+def make_background(
     features: npt.NDArray[np.float32],
     logits: npt.NDArray[np.float32],
     targets: Matrix,
     vector_dimensions: int,
-    seed: int,
 ) -> Background:
-    """Return at most `ROWS` of these rows: joined features, the gate's logits, label shares."""
-    order = np.random.default_rng(seed).permutation(len(features))[:ROWS]
+    """Return the background of these rows: joined features, the gate's logits, label shares."""
     return Background(
-        vectors=features[order, :vector_dimensions].astype(np.float16),
-        logits=np.asarray(logits[order], dtype=np.float32),
-        targets=targets[order].astype(np.float32),
+        vectors=features[:, :vector_dimensions].astype(np.float16),
+        logits=np.asarray(logits, dtype=np.float32),
+        targets=targets.astype(np.float32),
     )

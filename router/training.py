@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from router.augment import varied
-from router.background import draw_background
+from router.background import choose_rows, make_background
 from router.calibration import Matrix, calibration_error, fit_temperature, softmax
 from router.card import write_card
 from router.dataset import DatasetError, LabelledPrompt, balance, hash_share, read_prompts
@@ -117,12 +117,10 @@ def train_gate(
     features = feature_matrix(calibration, calibration_vectors)
     targets = target_matrix(calibration, labels)
     temperature = fit_temperature(gate.scores(features), targets)
-    calibrated = _with_background(
-        replace(gate, temperature=temperature),
-        [*calibration, *held_out],
-        np.concatenate([calibration_vectors, held_out_vectors]),
-        seed,
-    )
+    encoded = np.concatenate([calibration_vectors, held_out_vectors, vectors[:originals]])
+    calibrated = replace(gate, temperature=temperature)
+    unseen = [*calibration, *held_out]
+    calibrated = _with_background(calibrated, unseen, fitted[:originals], encoded, seed)
     report = Report(
         trained_rows=originals,
         rows_with_losses=known,
@@ -230,12 +228,18 @@ def _fit(
 
 
 def _with_background(
-    gate: Gate, rows: Sequence[LabelledPrompt], vectors: Vector, seed: int
+    gate: Gate,
+    unseen: Sequence[LabelledPrompt],
+    fitted: Sequence[LabelledPrompt],
+    vectors: Vector,
+    seed: int,
 ) -> Gate:
-    features, targets = feature_matrix(rows, vectors), target_matrix(rows, gate.labels)
-    logits = features @ gate.weight.T + gate.bias
-    size = gate.vector_dimensions
-    return replace(gate, background=draw_background(features, logits, targets, size, seed))
+    places = choose_rows(len(unseen), len(fitted), seed)
+    known = [*unseen, *fitted]
+    rows = [known[place] for place in places]
+    features, targets = feature_matrix(rows, vectors[places]), target_matrix(rows, gate.labels)
+    logits, size = features @ gate.weight.T + gate.bias, gate.vector_dimensions
+    return replace(gate, background=make_background(features, logits, targets, size))
 
 
 def _scale(vector_dimensions: int) -> Array:
