@@ -192,7 +192,7 @@ def decide_batch(router: Router, encoder: Encoder, texts: Sequence[str]) -> list
     """The weights for each text, from one forward of the encoder and one product of the gate."""
     vectors = dict(zip(texts, encoder.encode(texts), strict=True))
     features = [featurize([("user", text)], _known(vectors)).joined() for text in texts]
-    probabilities: Matrix = router.gate.probabilities(np.stack(features))
+    probabilities: Matrix = router.gate.probabilities(np.concatenate(features))
     found = []
     for row in probabilities.tolist():
         by_label = dict(zip(router.gate.labels, row, strict=True))
@@ -219,7 +219,7 @@ def choose_one(
     gate: Gate, experts: Sequence[str], generalist: str, row: Vector
 ) -> dict[str, float]:
     """The weights for one prompt's features."""
-    by_label = dict(zip(gate.labels, gate.probabilities(row).tolist(), strict=True))
+    by_label = dict(zip(gate.labels, gate.probabilities(row)[0].tolist(), strict=True))
     prior = project(by_label, experts, generalist)
     return dict(decide(prior, generalist, Policy(), NO_OVERRIDES).weights)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
@@ -182,10 +182,9 @@ class RouterHandle:
         key: str = "",
     ) -> Decision:
         """See `RouterPort`."""
+        asked = (messages, overrides, trace, situation, key)
         with _own_errors():
-            asked = self.handle.route.remote(messages, overrides, trace, situation, key)
-            decision: Decision = await asked
-        return decision
+            return cast(Decision, await self.handle.route.remote(*asked))
 
 
 @dataclass(frozen=True)
@@ -256,8 +255,7 @@ class ExpertHandle:
     async def health(self) -> Health:
         """See `ExpertPort`."""
         with _own_errors():
-            health: Health = await self._handle.health.remote()
-        return health
+            return cast(Health, await self._handle.health.remote())
 
     async def _first(self, stream: Any) -> Chunk | None:  # noqa: ANN401
         waiting = asyncio.ensure_future(anext(stream, None))

@@ -4,11 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from router.calibration import softmax
 from router.decision import Candidate, Decision
 from router.features import Encoder, Features, featurize
 from router.gate import Gate, GateError
 from router.leaning import Leaning, lean
 from router.overrides import Overrides
+from router.parts import strongest
 from router.policy import Policy, Verdict, decide, project
 from router.situation import CALM, Situation
 
@@ -39,6 +41,7 @@ class Router:
         self._languages = dict(languages or {})
         self._encoder = encoder
         self._version = gate.version
+        self._own = gate.labels.index(generalist) if generalist in gate.labels else None
 
     @property
     def version(self) -> str:
@@ -98,13 +101,14 @@ class Router:
         return lean(probabilities, said, self.generalist, overrides, situation, self._languages)
 
     def _probabilities(self, features: Features) -> dict[str, float]:
-        found = len(features.vector)
+        found = features.vectors.shape[1]
         if found != self.gate.vector_dimensions:
             raise GateError(
                 f"the gate reads sentence vectors of {self.gate.vector_dimensions} numbers "
                 f"({self.gate.encoder or 'encoder not named'}); this encoder gives {found}."
             )
-        row = self.gate.probabilities(features.joined())
+        scores = strongest(self.gate.scores(features.joined()), [0], self._own)
+        row = softmax(scores[0], self.gate.temperature)
         by_label = dict(zip(self.gate.labels, row.tolist(), strict=True))
         return project(by_label, self.experts, self.generalist)
 

@@ -11,7 +11,6 @@ NGRAM_LENGTHS = (2, 3, 4)
 
 # Inclusive ranges of code points; the shares tell scripts that no training text has, too.
 SCRIPTS: tuple[tuple[int, int], ...] = (
-    (0x41, 0x5A),
     (0x61, 0x7A),
     (0xC0, 0x24F),
     (0x370, 0x3FF),
@@ -78,7 +77,8 @@ def ngrams(text: str) -> npt.NDArray[np.float32]:
 
 def statistics(text: str) -> npt.NDArray[np.float32]:
     """Return the statistics [STATISTICS]: shares of scripts, punctuation and English words."""
-    codes = _codes(text)
+    # Whoever shouts, or types without capitals, asks the same.
+    codes = _codes(text.casefold())
     count = max(len(codes), 1)
     inside = [(codes >= low) & (codes <= high) for low, high in SCRIPTS]
     values = [float(np.count_nonzero(found) / count) for found in inside]

@@ -29,6 +29,7 @@ from router.live import LiveRouter
 from router.observer import WAITING
 from router.overrides import Overrides
 from router.router import NO_OVERRIDES, Router
+from router.situation import CALM, Situation
 from router.versions import Registry
 
 TEXTS = ["python", "contract", "hola", "python contract", "banana", "hola python", "code python"]
@@ -268,12 +269,13 @@ class Odd(Router):
         self,
         features: Features,
         overrides: Overrides = NO_OVERRIDES,
+        situation: Situation = CALM,
         started: float | None = None,
     ) -> Decision:
         if self.tried:
             self.after()
         self.tried = True
-        return super().decide(features, overrides, started)
+        return super().decide(features, overrides, situation, started)
 
 
 def odd_shadow(after: Callable[[], object]) -> Callable[[Gate], Router]:
