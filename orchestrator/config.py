@@ -78,7 +78,8 @@ class RouterConfig(StrictModel):
     of a figure in a version's report.
     `max_risk` takes the confidence that the gate promises for it, `min_confidence` sets it; without
     either it is 0.45. Sessions are kept in each gateway process, `session_ttl_s` in seconds.
-    `load_balance` null: where the experts have more than one deployment.
+    `load_balance` null: where the experts have more than one deployment. Of `sampled_per_hour`
+    requests the sentence vector is kept.
     """
 
     weights: str = "embedded"
@@ -90,6 +91,7 @@ class RouterConfig(StrictModel):
     max_risk: Annotated[float, Field(gt=0, lt=1)] | None = None
     min_weight: Probability = 0.15
     load_balance: bool | None = None
+    sampled_per_hour: Annotated[int, Field(ge=0, le=1000)] = 48
     max_sessions: Annotated[int, Field(ge=0)] = 10_000
     session_ttl_s: _Seconds = 1800.0
     threads: _Positive = 1
@@ -194,6 +196,11 @@ class Config(StrictModel):
     def conflicts(cls, data: Mapping[str, object]) -> Iterator[PydanticCustomError]:
         """What sections say against each other."""
         return consistency.conflicts(data)
+
+    @property
+    def disabled(self) -> tuple[str, ...]:
+        """The experts that are not to be asked."""
+        return tuple(name for name, expert in self.experts.items() if not expert.enabled)
 
     def deployment(self, names: Sequence[str]) -> DeploymentConfig:
         """Scaling and resources of the deployment that these experts share."""

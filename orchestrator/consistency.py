@@ -36,6 +36,7 @@ def conflicts(body: Body) -> Iterator[PydanticCustomError]:
         yield from _too_few_seats(experts, models, body)
     if experts:
         yield from _wrong_generalist(experts, body.get("generalist", "general"))
+        yield from _disabled_generalist(experts, body.get("generalist", "general"))
     if "auto" in experts:
         what = "is a reserved name, it asks for routing: choose another"
         yield refuse("reserved", "experts.auto", what)
@@ -96,6 +97,14 @@ def _wrong_generalist(experts: Mapping[str, Body], chosen: object) -> Iterator[P
         choice = ", ".join(able) or "there is none, add one"
         what = f"is {chosen!r}; it must name an expert without adapter: {choice}"
         yield refuse("generalist", "generalist", what)
+
+
+def _disabled_generalist(
+    experts: Mapping[str, Body], chosen: object
+) -> Iterator[PydanticCustomError]:
+    if isinstance(chosen, str) and experts.get(chosen, {}).get("enabled") is False:
+        what = "is false, but this is the generalist, who answers when nobody else can"
+        yield refuse("disabled", f"experts.{chosen}.enabled", f"{what}: enable it, or name another")
 
 
 def _differing_deployments(experts: Mapping[str, Body]) -> Iterator[PydanticCustomError]:

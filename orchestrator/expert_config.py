@@ -58,11 +58,13 @@ class PriceConfig(StrictModel):
 class ExpertConfig(StrictModel):
     """One expert: local (`model`, with or without `adapter`) or `remote`.
 
+    One that is not `enabled` is known and not asked: nothing of it is started.
     `adapter` is `embedded:NAME` or a PEFT folder, relative to the configuration file.
     `collections` are those that its answers may be grounded in.
     """
 
     description: str = ""
+    enabled: bool = True
     model: str | None = None
     adapter: str | None = None
     pinned: bool = False

@@ -27,4 +27,4 @@ def standards(config: Config) -> Standards:
     """What a version of the router is judged by before it may act."""
     gates = config.router.gates.items()
     bars = tuple(Bar(metric, **limits.model_dump()) for metric, limits in gates)
-    return Standards(bars, tuple(config.experts))
+    return Standards(bars, tuple(config.experts), config.disabled)

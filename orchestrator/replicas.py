@@ -81,13 +81,14 @@ class RouterReplica:
         self._telemetry = _telemetry(config, "router")
         encoder = open_encoder(config, config.router.threads)
         languages = {name: expert.languages for name, expert in config.experts.items()}
-        experts = list(config.experts)
+        experts, disabled = list(config.experts), config.disabled
 
         def build(gate: Gate) -> Router:
-            policy = open_policy(config, gate)
-            return Router(gate, encoder.encode, experts, config.generalist, policy, languages)
+            policy, general = open_policy(config, gate), config.generalist
+            return Router(gate, encoder.encode, experts, general, policy, languages, disabled)
 
-        self._router = LiveRouter(open_registry(config), build)
+        sampled = config.router.sampled_per_hour
+        self._router = LiveRouter(open_registry(config), build, sampled=sampled)
 
     async def route(
         self,
@@ -222,19 +223,18 @@ def _open_expert(config: Config, names: Sequence[str]) -> LocalExperts | RemoteE
 
 
 def local_spec(config: Config, model: str) -> LocalSpec:
-    """The base model of this name with all experts over it: any of them may be mixed in."""
+    """The base model of this name with all enabled experts over it: any may be mixed in."""
     settings = config.models[model]
+    over = {n: e for n, e in config.experts.items() if e.model == model and e.enabled}
     spec = LocalSpec(
         model=settings.source,
-        experts=tuple((n, e.adapter) for n, e in config.experts.items() if e.model == model),
+        experts=tuple((n, e.adapter) for n, e in over.items()),
         revision=settings.revision,
         device=settings.device,
         dtype=settings.dtype,
         threads=settings.threads,
         resident=settings.resident_adapters,
-        pinned=tuple(
-            n for n, e in config.experts.items() if e.model == model and e.adapter and e.pinned
-        ),
+        pinned=tuple(n for n, e in over.items() if e.adapter and e.pinned),
     )
     limits = replace(
         spec.limits,

@@ -92,8 +92,9 @@ def accept(
 
 
 def model_names(config: Config, principal: Principal) -> list[str]:
-    """What may stand in `model`: `auto` and the experts that the caller may ask."""
-    return [AUTO, *(name for name in config.experts if principal.may_ask(name))]
+    """What may stand in `model`: `auto` and the enabled experts that the caller may ask."""
+    enabled = (name for name, expert in config.experts.items() if expert.enabled)
+    return [AUTO, *(name for name in enabled if principal.may_ask(name))]
 
 
 def _messages(request: ChatRequest, config: Config) -> tuple[tuple[str, str], ...]:
@@ -159,6 +160,14 @@ def _overrides(
             )
         if not principal.may_ask(name):
             raise PermissionDenied(f"The expert {name!r} is not open to this key.", param=key)
+        if not config.experts[name].enabled:
+            known = ", ".join(model_names(config, principal))
+            raise NotFound(
+                f"`{key}` names the expert {name!r}, which is disabled in this service. "
+                f"Enabled: {known}.",
+                param=key,
+                code="expert_disabled",
+            )
     return Overrides(
         top_k=routing.top_k,
         top_p=routing.top_p,
@@ -203,7 +212,7 @@ def _allowed(
     if routing.experts is None and principal.experts is None:
         return None
     chosen = routing.experts or list(config.experts)
-    allowed = tuple(name for name in chosen if principal.may_ask(name))
+    allowed = tuple(n for n in chosen if principal.may_ask(n) and config.experts[n].enabled)
     if not allowed:
         raise PermissionDenied("No expert is open to this key.", param="routing.experts")
     return allowed

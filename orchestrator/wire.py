@@ -47,6 +47,7 @@ __all__ = [
     "ResponseMessage",
     "Role",
     "RoutedExpert",
+    "RoutedOthers",
     "RoutingOptions",
     "RoutingReport",
     "StreamOptions",
@@ -133,12 +134,20 @@ class RoutedExpert(_Response):
     probability: float
 
 
+class RoutedOthers(_Response):
+    """The candidates that are not listed: how many, and what they hold together."""
+
+    count: int
+    probability: float
+
+
 class RoutingReport(_Response):
     """The object `x_routing`: the decision and how it was carried out.
 
     `experts` are the chosen (weights sum to 1), `candidates` all, generalist included
-    (probabilities sum to 1). `method` tells how a mixture was computed, None where nothing was
-    generated. `timings_ms` are milliseconds by step.
+    (probabilities sum to 1); of many, those that are not listed stand together in `others`.
+    `method` tells how a mixture was computed, None where nothing was generated. `timings_ms` are
+    milliseconds by step.
     """
 
     decision_id: str
@@ -148,6 +157,7 @@ class RoutingReport(_Response):
     fallback: bool
     experts: list[RoutedExpert]
     candidates: list[RoutedExpert]
+    others: RoutedOthers | None = OMITTED
     k: int
     method: str | None = None
     weighting: str | None = None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from router.dataset import LabelledPrompt
+from router.parts import WHOLE_CHARACTERS
 
 _BEFORE = (
     "Hey, ",
@@ -59,10 +60,14 @@ _STORIES = (
     "The children built a boat of boxes and sailed around the living room.",
 )
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_STORIES_ALONE = 150
 
 
 def varied(rows: Sequence[LabelledPrompt], names: Sequence[str], seed: int) -> list[LabelledPrompt]:
-    """One variation of each row, by a hash of its text: the same on every machine.
+    """Two variations of each row, by a hash of its text: the same on every machine.
+
+    One changes the words or what stands around them, the other puts something of another domain, or
+    of none, beside them. Neither changes case or fences, which the gate does not read.
 
     Args:
         names: of all experts; an order to route otherwise names one that is not the row's.
@@ -72,9 +77,20 @@ def varied(rows: Sequence[LabelledPrompt], names: Sequence[str], seed: int) -> l
         digest = hashlib.blake2b(f"{seed}\0{row.text}".encode("utf-8", "replace")).hexdigest()
         dice = random.Random(digest)
         wrong = dice.choice([name for name in names if name not in row.labels] or list(names))
-        change = dice.choice((_slips, _wrapped, _fenced, _behind_stories, _ordered, _cased))
-        found.append(replace(row, text=change(row.text, dice, wrong)))
+        for changes in ((_slips, _slips, _wrapped), (_behind_stories, _ordered)):
+            change = dice.choice(changes)
+            found.append(replace(row, text=change(row.text, dice, wrong)))
     return found
+
+
+def stories(label: str, seed: int) -> list[LabelledPrompt]:
+    """Neutral text by itself, which belongs to nobody but the generalist: `label`."""
+    dice = random.Random(seed)
+    texts = [" ".join(dice.sample(_STORIES, dice.randint(1, 8))) for _ in range(_STORIES_ALONE)]
+    return [
+        LabelledPrompt(text, (label,), "en", "stories", "Apache-2.0")
+        for text in dict.fromkeys(texts)
+    ]
 
 
 def _slips(text: str, dice: random.Random, _wrong: str) -> str:
@@ -94,21 +110,15 @@ def _wrapped(text: str, dice: random.Random, _wrong: str) -> str:
     return before + text + dice.choice(_AFTER if not before else ("", *_AFTER))
 
 
-def _fenced(text: str, dice: random.Random, _wrong: str) -> str:
-    fence = dice.choice(("```", "~~~", '"""'))
-    return f"{fence}\n{text}\n{fence}"
-
-
-def _behind_stories(text: str, dice: random.Random, _wrong: str) -> str:
-    stories = dice.sample(_STORIES, dice.randint(2, len(_STORIES)))
-    return " ".join(stories) + "\n\n" + text
+def _behind_stories(text: str, dice: random.Random, wrong: str) -> str:
+    # What is longer is read in parts, and a part that is a story is not of the row's labels.
+    room = WHOLE_CHARACTERS - len(text) - 2
+    told = dice.sample(_STORIES, dice.randint(2, len(_STORIES)))
+    while told and len(" ".join(told)) > room:
+        told.pop()
+    return " ".join(told) + "\n\n" + text if told else _ordered(text, dice, wrong)
 
 
 def _ordered(text: str, dice: random.Random, wrong: str) -> str:
     order = dice.choice(_ORDERS).format(wrong)
     return f"{order}\n{text}" if dice.random() < 0.5 else f"{text}\n{order}"
-
-
-def _cased(text: str, dice: random.Random, _wrong: str) -> str:
-    change = dice.choice((str.upper, str.lower, str.title, str.swapcase))
-    return change(text)

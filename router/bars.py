@@ -61,10 +61,17 @@ def judge(
 
 
 def judge_labels(
-    labels: Sequence[str], acting: Sequence[str], experts: Sequence[str]
+    labels: Sequence[str],
+    acting: Sequence[str],
+    experts: Sequence[str],
+    disabled: Sequence[str] = (),
 ) -> list[Finding]:
-    """Return whether a version knows the experts that the acting one knows, and no strangers."""
-    lost = [name for name in experts if name in acting and name not in labels]
+    """Return whether a version knows the experts that the acting one knows, and no strangers.
+
+    Those that are disabled need not be known.
+    """
+    needed = [name for name in experts if name in acting and name not in disabled]
+    lost = [name for name in needed if name not in labels]
     strange = [name for name in labels if name not in experts and name not in acting]
     known = ", ".join(labels)
     return [

@@ -1,17 +1,12 @@
 """The router's verdict on one request."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from router.features import Vector
+from router.ranking import Candidate, Ranking
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """One expert as the router saw it: calibrated probability, and the weight it was given."""
-
-    name: str
-    probability: float
-    weight: float
+__all__ = ["Candidate", "Decision"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +20,7 @@ class Decision:
     `vector` [d] the conversation's sentence vector, for retrieval.
     """
 
-    candidates: tuple[Candidate, ...]
+    candidates: Sequence[Candidate]
     chosen: tuple[str, ...]
     k: int
     reason: str
@@ -35,7 +30,12 @@ class Decision:
     seconds: float = field(compare=False)
     vector: Vector = field(compare=False, repr=False)
 
+    @property
+    def ranking(self) -> Ranking:
+        """The candidates, of which the first few can be had without making all of them."""
+        return Ranking.of(self.candidates)
+
     def weights(self) -> dict[str, float]:
         """Return the chosen experts' weights by name, heaviest first."""
-        by_name = {candidate.name: candidate.weight for candidate in self.candidates}
-        return {name: by_name[name] for name in self.chosen}
+        held = self.ranking.weights
+        return {name: held[name] for name in self.chosen}

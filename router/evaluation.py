@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from router.calibration import Matrix, calibration_error, negative_log_likelihood, softmax
+from router.calibration import Matrix, calibration_error, negative_log_likelihood
 from router.dataset import DatasetError, LabelledPrompt
 from router.features import Encoder, Vector, featurize
 from router.gate import Gate
-from router.parts import strongest
+from router.parts import columns, strongest
 from router.policy import Policy, choose, project
 
 DEFAULT_POLICY = Policy()
@@ -61,12 +61,18 @@ class Reading:
 
     def scores(self, gate: Gate, generalist: str) -> Matrix:
         """The gate's scores [n, labels] of whole prompts, as `Router` has them."""
-        column = gate.labels.index(generalist) if generalist in gate.labels else None
-        return strongest(gate.scores(self.features), self.starts, column)
+        own = columns(gate.labels, generalist)
+        return strongest(gate.scores(self.features), self.starts, own)
 
     def probabilities(self, gate: Gate, generalist: str) -> Matrix:
         """The gate's calibrated probabilities [n, labels] of whole prompts."""
-        return softmax(self.scores(gate, generalist), gate.temperature)
+        return gate.judge(self.features, self.starts, generalist)
+
+    def vectors(self, dimensions: int) -> Vector:
+        """One unit vector [n, dimensions] for every prompt, the mean of its parts'."""
+        sums = np.add.reduceat(self.features[:, :dimensions], self.starts, axis=0)
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        return np.asarray(sums / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
 def read(rows: Sequence[LabelledPrompt], encoder: Encoder) -> Reading:

@@ -38,7 +38,7 @@ class Limits:
 
     def fits(self, names: Sequence[str]) -> bool:
         """Tell whether these experts together cost no more than is allowed."""
-        return self.cost(names) <= self._most
+        return self.max_cost is None or self.cost(names) <= self._most
 
     def affordable(self, names: Sequence[str]) -> list[str]:
         """Return those that fit alone.

@@ -15,13 +15,16 @@ from router.observer import Observer, Sight
 from router.overrides import Overrides
 from router.router import NO_OVERRIDES, Router
 from router.situation import CALM, Situation
+from router.traffic import ROWS_PER_HOUR, Traffic
+from router.traffic_record import TRAFFIC_FOLDER
 from router.versions import Registry
 
 
 class LiveRouter:
     """Routes by the version that acts, and changes it without a pause; threads may share it.
 
-    `build` makes a router of a gate. Pairs of decisions are logged in the registry's folder.
+    `build` makes a router of a gate. Pairs of decisions are logged in the registry's folder, and
+    there it is noted how often experts are asked, with `sampled` sentence vectors an hour.
     Raises `VersionError` where not even version 0 can be loaded.
     """
 
@@ -32,14 +35,17 @@ class LiveRouter:
         *,
         poll_s: float = POLL_S,
         retry_s: float = RETRY_S,
+        sampled: int = ROWS_PER_HOUR,
     ) -> None:
         self._counts = Counts()
+        self._traffic = Traffic(registry.folder / TRAFFIC_FOLDER, self._counts, rows=sampled)
         self._observer = Observer(ComparisonLog(registry.folder / LOG_FOLDER), self._counts)
         self._follower = Follower(registry, build, self._counts, poll_s=poll_s, retry_s=retry_s)
         self._served: set[tuple[str, str]] = set()
         # Their threads know nothing of this object, so it goes when nobody holds it any more.
         weakref.finalize(self, self._follower.stop)
         weakref.finalize(self, self._observer.stop)
+        weakref.finalize(self, self._traffic.stop)
 
     def route(
         self,
@@ -64,6 +70,7 @@ class LiveRouter:
         decision = decide(router, started)
         if key:
             self._counts.add("decisions", role=role, version=decision.router_version)
+            self._traffic.add(decision, named=overrides.weights is not None)
             # Weights that the caller set say nothing about a version.
             if overrides.weights is None:
                 self._observer.offer(Sight(cast, role, decision, decide))
@@ -78,8 +85,9 @@ class LiveRouter:
         """What was counted since the start, and the versions in service.
 
         `serving` is 1 for each role and version in service, 0 for those that were before. The
-        others: `decisions`, `compared`, `same_lead`, `same_set`, `divergence_nats`, `unseen`,
-        `shadow_failures`, `log_faults`, `version_faults`.
+        others: `decisions`, `chosen`, `named`, `compared`, `same_lead`, `same_set`,
+        `divergence_nats`, `unseen`, `shadow_failures`, `log_faults`, `traffic_faults`,
+        `version_faults`.
         """
         roles = set(self._follower.cast.roles())
         self._served |= roles
@@ -90,6 +98,7 @@ class LiveRouter:
         return [*serving, *self._counts.read()]
 
     def close(self) -> None:
-        """Follow no longer, and wait until every comparison is counted."""
+        """Follow no longer, and wait until every comparison is counted and all is written."""
         self._follower.stop()
         self._observer.close()
+        self._traffic.close()

@@ -1,14 +1,23 @@
 """From calibrated probabilities to the experts that answer, and their weights. Pure functions."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from heapq import nlargest
 from typing import TypeVar
 
+import numpy as np
+
 from router import wording
+from router.chances import Array, Chances, Places, largest
 from router.limits import Limits
-from router.overrides import Overrides, check_count, check_known, check_share, listed
+from router.overrides import (
+    OverrideError,
+    Overrides,
+    check_count,
+    check_known,
+    check_share,
+    listed,
+)
 from router.situation import CALM, Situation
 
 Number = TypeVar("Number", int, float)
@@ -84,43 +93,43 @@ def decide(
     policy: Policy,
     overrides: Overrides,
     situation: Situation = CALM,
+    disabled: Collection[str] = (),
 ) -> Verdict:
     """Return the verdict on probabilities (all experts, summing to 1) in a situation.
 
-    Raises `UnknownExpert` for a name in `overrides` that is not among the probabilities, and
-    `OverrideError` where `max_cost` allows none of the experts.
+    No expert of `disabled` is allowed, whatever the overrides say. Raises `UnknownExpert` for a
+    name in `overrides` that is not among the probabilities, and `OverrideError` where `max_cost`
+    or `disabled` allow none of the experts.
     """
-    allowed = _allowed(probabilities, overrides)
+    chances = Chances.of(probabilities)
+    allowed = _allowed(chances, overrides, disabled)
     limits = Limits.of(overrides, situation)
     if overrides.weights is not None:
-        return _forced(probabilities, allowed, overrides.weights, limits)
-    prior = restrict(probabilities, allowed, generalist)
-    able = limits.affordable(allowed)
+        return _forced(chances, chances.names(allowed), overrides.weights, limits)
+    prior = _restricted(chances, allowed, generalist)
+    able = allowed
+    if limits.max_cost is not None:
+        able = chances.roster.at(limits.affordable(chances.names(allowed)))
     choice = _Choice(prior, generalist, policy.with_overrides(overrides), limits, situation.biases)
     verdict = _in_time(choice, able)
-    scope = [] if overrides.experts is None else [f"among the allowed {listed(allowed)}"]
-    dear = wording.dear(prior, allowed, limits, policy.min_weight)
-    reason = ": ".join([*scope, verdict.reason])
-    return replace(verdict, reason="; ".join(note for note in (reason, dear) if note))
+    notes = [verdict.reason, wording.disabled(chances, disabled, policy.min_weight)]
+    if overrides.experts is not None:
+        notes = [f"among the allowed {listed(chances.names(allowed))}: {verdict.reason}"]
+    if limits.max_cost is not None:
+        notes.append(wording.dear(prior, chances.names(allowed), limits, policy.min_weight))
+    return replace(verdict, reason="; ".join(note for note in notes if note))
 
 
 def restrict(
     probabilities: Mapping[str, float], allowed: Sequence[str], generalist: str
-) -> dict[str, float]:
+) -> Mapping[str, float]:
     """Return the probabilities renormalised among the allowed names, 0 for the others.
 
     Where the allowed hold no probability at all the generalist takes it, if allowed; else they
     share equally.
     """
-    members = frozenset(allowed)
-    mass = math.fsum(probabilities[name] for name in allowed)
-    if mass > 0.0:
-        return {
-            name: probability / mass if name in members else 0.0
-            for name, probability in probabilities.items()
-        }
-    heirs = frozenset([generalist]) if generalist in members else members
-    return {name: 1.0 / len(heirs) if name in heirs else 0.0 for name in probabilities}
+    chances = Chances.of(probabilities)
+    return _restricted(chances, chances.roster.at(allowed), generalist)
 
 
 def choose(
@@ -134,25 +143,23 @@ def choose(
     `probabilities` must hold one above 0. `biases` are added for the order in which experts are
     taken, and for nothing else. The set ends before an expert that `limits` cannot pay as well.
     """
-    added = biases or {}
-    able = [name for name, probability in probabilities.items() if probability > 0.0]
-    ranked = nlargest(
-        policy.top_k, able, key=lambda name: probabilities[name] + added.get(name, 0.0)
-    )
+    chances = Chances.of(probabilities)
+    able = np.flatnonzero(chances.array > 0.0)
+    ranks = _biased(chances, biases or {})[able]
     chosen: list[str] = []
-    for name in ranked:
+    for name in chances.names(able[largest(ranks, policy.top_k)]):
         if chosen and not limits.fits([*chosen, name]):
             break
         chosen.append(name)
-        if math.fsum(probabilities[kept] for kept in chosen) >= policy.top_p:
+        if math.fsum(chances[kept] for kept in chosen) >= policy.top_p:
             break
-    chosen.sort(key=lambda name: -probabilities[name])
+    chosen.sort(key=lambda name: -chances[name])
     while len(chosen) > 1:
-        mass = math.fsum(probabilities[kept] for kept in chosen)
-        if probabilities[chosen[-1]] / mass >= policy.min_weight:
+        mass = math.fsum(chances[kept] for kept in chosen)
+        if chances[chosen[-1]] / mass >= policy.min_weight:
             break
         chosen.pop()
-    return normalise({name: probabilities[name] for name in chosen})
+    return normalise({name: chances[name] for name in chosen})
 
 
 def normalise(weights: Mapping[str, float]) -> dict[str, float]:
@@ -169,23 +176,27 @@ def normalise(weights: Mapping[str, float]) -> dict[str, float]:
 class _Choice:
     """One request's choice, made again where the first is too slow."""
 
-    prior: Mapping[str, float]
+    prior: Chances
     generalist: str
     policy: Policy
     limits: Limits
     biases: Mapping[str, float]
 
-    def among(self, able: Sequence[str]) -> Verdict:
+    def among(self, able: Places) -> Verdict:
         # Against the prior over all that are allowed: what remains is not surer for remaining.
-        best = max(able, key=lambda name: self.prior[name])
-        if self.prior[best] < self.policy.min_confidence and self.generalist in able:
-            reason = wording.abstention(best, self.prior[best], self.policy)
+        roster, prior = self.prior.roster, self.prior.array
+        place = int(able[prior[able].argmax()])
+        best, most = roster.names[place], float(prior[place])
+        may_abstain = bool((able == roster.places.get(self.generalist, -1)).any())
+        if most < self.policy.min_confidence and may_abstain:
+            reason = wording.abstention(best, most, self.policy)
             return Verdict(self.prior, {self.generalist: 1.0}, reason, abstained=True)
-        if self.prior[best] == 0.0:
-            cheapest = min(able, key=lambda name: self.limits.cost([name]))
-            heir = self.generalist if self.generalist in able else cheapest
+        if most == 0.0:
+            names = self.prior.names(able)
+            cheapest = min(names, key=lambda name: self.limits.cost([name]))
+            heir = self.generalist if may_abstain else cheapest
             return Verdict(self.prior, {heir: 1.0}, f"no probable expert is left; {heir} answers")
-        within = {name: self.prior[name] for name in able}
+        within = self.prior.only(able)
         weights = choose(within, self.policy, self.limits, self.biases)
         reason = wording.chosen(within, weights, self.policy, self.limits)
         if self.biases:
@@ -194,17 +205,18 @@ class _Choice:
         return Verdict(self.prior, weights, reason)
 
 
-def _in_time(choice: _Choice, able: Sequence[str]) -> Verdict:
+def _in_time(choice: _Choice, able: Places) -> Verdict:
     """The choice; where a queue would outlast the deadline, fewer experts, then others."""
     verdict = choice.among(able)
     late = [name for name in verdict.weights if choice.limits.is_late(name)]
     if not late:
         return verdict
-    on_time = [name for name in able if not choice.limits.is_late(name)]
+    names = choice.prior.names(able)
+    on_time = [name for name in names if not choice.limits.is_late(name)]
     if on_time:
         fewer = max(1, len(verdict.weights) - len(late))
         hurried = replace(choice, policy=replace(choice.policy, top_k=fewer))
-        verdict = hurried.among(on_time)
+        verdict = hurried.among(choice.prior.roster.at(on_time))
     else:
         lead = next(iter(verdict.weights))
         verdict = replace(verdict, weights={lead: 1.0})
@@ -212,26 +224,50 @@ def _in_time(choice: _Choice, able: Sequence[str]) -> Verdict:
     return replace(verdict, reason=f"{verdict.reason}; {note}")
 
 
-def _allowed(probabilities: Mapping[str, float], overrides: Overrides) -> list[str]:
+def _allowed(chances: Chances, overrides: Overrides, disabled: Collection[str]) -> Places:
+    roster = chances.roster
     if overrides.experts is None:
-        return list(probabilities)
-    check_known("experts", overrides.experts, probabilities)
+        closed = [roster.places[name] for name in disabled if name in roster.places]
+        return np.delete(roster.everyone, closed) if closed else roster.everyone
+    check_known("experts", overrides.experts, roster.names)
     members = frozenset(overrides.experts)
-    return [name for name in probabilities if name in members]
+    names = [name for name in roster.names if name in members and name not in disabled]
+    if not names:
+        raise OverrideError("experts", f"{listed(sorted(members))}: disabled in this service.")
+    return roster.at(names)
+
+
+def _restricted(chances: Chances, allowed: Places, generalist: str) -> Chances:
+    roster, kept = chances.roster, chances.only(allowed).array
+    mass = float(kept.sum())
+    if mass > 0.0:
+        return Chances(roster, kept / mass)
+    heir = allowed[allowed == roster.places.get(generalist, -1)]
+    heirs = heir if len(heir) else allowed
+    shared = np.zeros_like(kept)
+    shared[heirs] = 1.0 / len(heirs)
+    return Chances(roster, shared)
+
+
+def _biased(chances: Chances, biases: Mapping[str, float]) -> Array:
+    if not biases:
+        return chances.array
+    ranks, places = chances.array.copy(), chances.roster.places
+    for name, bias in biases.items():
+        if name in places:
+            ranks[places[name]] += bias
+    return ranks
 
 
 def _forced(
-    probabilities: Mapping[str, float],
-    allowed: Sequence[str],
-    forced: Mapping[str, float],
-    limits: Limits,
+    chances: Chances, allowed: Sequence[str], forced: Mapping[str, float], limits: Limits
 ) -> Verdict:
     for name in forced:
         check_known(f"weights.{name}", [name], allowed)
     weights = normalise(forced)
     limits.check(list(weights))
     named = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
-    return Verdict(dict(probabilities), weights, f"the caller set the weights: {named}")
+    return Verdict(chances, weights, f"the caller set the weights: {named}")
 
 
 def _given(value: Number | None, default: Number) -> Number:

@@ -4,14 +4,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from router.calibration import softmax
-from router.decision import Candidate, Decision
+import numpy as np
+
+from router.chances import Chances, Roster
+from router.decision import Decision
 from router.features import Encoder, Features, featurize
 from router.gate import Gate, GateError
 from router.leaning import Leaning, lean
 from router.overrides import Overrides
-from router.parts import strongest
-from router.policy import Policy, Verdict, decide, project
+from router.policy import Policy, Verdict, decide
+from router.ranking import Ranking
 from router.situation import CALM, Situation
 
 NO_OVERRIDES = Overrides()
@@ -22,7 +24,8 @@ class Router:
 
     `encoder` maps n texts to unit vectors [n, d]; d must be the gate's. `experts` are the
     configured names; the generalist is a candidate whether or not it is among them. `languages`
-    are what experts declare (BCP 47), for `locale`.
+    are what experts declare (BCP 47), for `locale`. `disabled` experts stay candidates without
+    probability: what the gate gives them goes to the others in proportion.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Router:
         generalist: str,
         policy: Policy | None = None,
         languages: Mapping[str, Sequence[str]] | None = None,
+        disabled: Sequence[str] = (),
     ) -> None:
         self.gate = gate
         self.experts = tuple(dict.fromkeys((*experts, generalist)))
@@ -40,8 +44,12 @@ class Router:
         self.policy = policy or Policy()
         self._languages = dict(languages or {})
         self._encoder = encoder
+        self._disabled = tuple(disabled)
         self._version = gate.version
-        self._own = gate.labels.index(generalist) if generalist in gate.labels else None
+        self._roster = Roster(self.experts)
+        places, heir = self._roster.places, self._roster.places[generalist]
+        # A label that no expert bears leaves its probability to the generalist.
+        self._heirs = np.array([places.get(label, heir) for label in gate.labels], dtype=np.int64)
 
     @property
     def version(self) -> str:
@@ -83,7 +91,14 @@ class Router:
         """
         begun = time.perf_counter() if started is None else started
         leaning = self._lean(self._probabilities(features), features, overrides, situation)
-        verdict = decide(leaning.probabilities, self.generalist, self.policy, overrides, situation)
+        verdict = decide(
+            leaning.probabilities,
+            self.generalist,
+            self.policy,
+            overrides,
+            situation,
+            self._disabled,
+        )
         reason = "; ".join([verdict.reason, *leaning.notes])
         elapsed = time.perf_counter() - begun
         return self._decision(replace(verdict, reason=reason), features, elapsed)
@@ -100,25 +115,20 @@ class Router:
         said = features.said
         return lean(probabilities, said, self.generalist, overrides, situation, self._languages)
 
-    def _probabilities(self, features: Features) -> dict[str, float]:
+    def _probabilities(self, features: Features) -> Chances:
         found = features.vectors.shape[1]
         if found != self.gate.vector_dimensions:
             raise GateError(
                 f"the gate reads sentence vectors of {self.gate.vector_dimensions} numbers "
                 f"({self.gate.encoder or 'encoder not named'}); this encoder gives {found}."
             )
-        scores = strongest(self.gate.scores(features.joined()), [0], self._own)
-        row = softmax(scores[0], self.gate.temperature)
-        by_label = dict(zip(self.gate.labels, row.tolist(), strict=True))
-        return project(by_label, self.experts, self.generalist)
+        row = self.gate.judge(features.joined(), [0], self.generalist)[0]
+        shared = np.bincount(self._heirs, weights=row, minlength=len(self.experts))
+        return Chances(self._roster, np.asarray(shared, dtype=np.float64))
 
     def _decision(self, verdict: Verdict, features: Features, seconds: float) -> Decision:
-        ranked = sorted(verdict.probabilities.items(), key=lambda item: -item[1])
         return Decision(
-            candidates=tuple(
-                Candidate(name, probability, verdict.weights.get(name, 0.0))
-                for name, probability in ranked
-            ),
+            candidates=Ranking(Chances.of(verdict.probabilities), verdict.weights),
             chosen=tuple(verdict.weights),
             k=len(verdict.weights),
             reason=verdict.reason,

@@ -23,6 +23,7 @@ SCRIPTS: tuple[tuple[int, int], ...] = (
     (0x4E00, 0x9FFF),
     (0xAC00, 0xD7AF),
 )
+LATIN_END = 0x24F
 CHARACTER_CLASSES: tuple[str, ...] = (
     "0123456789",
     "(){}[]",
@@ -40,7 +41,7 @@ ENGLISH_WORDS = frozenset(
     "she should so some than that the their them then there these they this to up us was we were "
     "what when where which who why will with would you your".split()
 )
-STATISTICS = len(SCRIPTS) + len(CHARACTER_CLASSES) + 4
+STATISTICS = len(SCRIPTS) + len(CHARACTER_CLASSES) + 5
 SURFACE_DIMENSIONS = HASH_DIMENSIONS + STATISTICS
 
 _MULTIPLIERS = np.array(
@@ -88,6 +89,8 @@ def statistics(text: str) -> npt.NDArray[np.float32]:
     words = _WORD.findall(text.casefold())
     english = sum(word in ENGLISH_WORDS for word in words) / max(len(words), 1)
     values += [
+        # Beyond the Latin scripts altogether, those that no training text has among them.
+        float(np.count_nonzero(codes > LATIN_END) / count),
         min(float(np.log1p(len(codes))) / 8.0, 1.0),
         float("```" in text or "`" in text),
         english,

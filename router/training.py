@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from router.augment import varied
+from router.augment import stories, varied
+from router.background import draw_background
 from router.calibration import Matrix, fit_temperature
 from router.card import write_card
 from router.conformal import METADATA_KEY, promises
@@ -19,6 +20,7 @@ from router.gate import Gate
 from router.losses import LossTable
 from router.memory import EncoderMemory
 from router.optimizer import Array, FitSettings, fit
+from router.parts import columns, strongest
 from router.surface import HASH_DIMENSIONS, STATISTICS, SURFACE_DIMENSIONS
 from router.targets import collapse, mixed_targets
 from router.vectors import Progress, VectorCache
@@ -95,7 +97,7 @@ def train_gate(
     """Return a calibrated gate for the labels of `rows`, and the report.
 
     Targets are the labels, mixed with what `losses` says where it knows a prompt's answer. With
-    `variations` every fitted row is learned a second time, said otherwise (`router.augment`).
+    `variations` every fitted row is learned again, said otherwise (`router.augment`).
 
     Rows are split by a hash of their text: 80 % for fitting, 10 % for the temperature, 10 % held
     out. Sentence vectors are kept in the SQLite file `cache`, if given. `progress` is called with
@@ -113,13 +115,17 @@ def train_gate(
     known = sum(losses.of(row.text) is not None for row in fitted) if losses else 0
     if variations:
         fitted = [*fitted, *varied(fitted, labels, seed)]
+        fitted += stories(generalist, seed) if generalist in labels else []
     memory = remember([*fitted, *calibration, *held_out], encoder, encoder_name, cache, progress)
     reading = read(fitted, memory)
     gate = _fit(labels, fitted, reading, FitSettings(epochs=epochs), seed, progress, losses)
     gate = replace(gate, encoder=encoder_name)
     targets = target_matrix(calibration, labels)
     temperature = fit_temperature(read(calibration, memory).scores(gate, generalist), targets)
-    calibrated = replace(gate, temperature=temperature)
+    unfitted = [*calibration, *held_out]
+    calibrated = _with_background(
+        replace(gate, temperature=temperature), unfitted, read(unfitted, memory), generalist, seed
+    )
     unseen = read(held_out, memory)
     report = Report(
         trained_rows=originals,
@@ -251,6 +257,19 @@ def _promises(
     table = losses.matrix([row.text for row in known], gate.labels)
     led = np.take_along_axis(table, probabilities.argmax(axis=1)[:, None], axis=1)[:, 0]
     return promises(probabilities.max(axis=1), led - table.min(axis=1))
+
+
+def _with_background(
+    gate: Gate, rows: Sequence[LabelledPrompt], reading: Reading, generalist: str, seed: int
+) -> Gate:
+    logits = strongest(
+        reading.features @ gate.weight.T + gate.bias,
+        reading.starts,
+        columns(gate.labels, generalist),
+    )
+    vectors = reading.vectors(gate.vector_dimensions)
+    targets = target_matrix(rows, gate.labels)
+    return replace(gate, background=draw_background(vectors, logits, targets, seed))
 
 
 def _scale(vector_dimensions: int) -> Array:

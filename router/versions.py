@@ -55,6 +55,7 @@ class Standards:
 
     bars: tuple[Bar, ...] = ()
     experts: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
 
 
 class Registry:
@@ -160,7 +161,7 @@ class Registry:
         fits = version.dimensions == acting.dimensions
         words = f"sentence vectors: {version.dimensions} numbers, the acting version's "
         return [
-            *judge_labels(version.labels, acting.labels, standards.experts),
+            *judge_labels(version.labels, acting.labels, standards.experts, standards.disabled),
             Finding(fits, f"{words}{acting.dimensions}"),
             *judge(version.report, acting.report, standards.bars),
         ]

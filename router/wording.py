@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from router.limits import Limits, dollars
@@ -31,10 +31,11 @@ def chosen(
         return f"{head}; top_p is {policy.top_p:.2f}"
     if len(names) == policy.top_k:
         return f"{head}; top_k {policy.top_k} allows no more"
-    others = [name for name in probabilities if name not in weights]
-    following = max(others, key=lambda name: probabilities[name], default=None)
-    if following is not None and not limits.fits([*names, following]):
-        return f"{head}; max_cost {dollars(limits.max_cost or 0.0)} allows no more"
+    if limits.max_cost is not None:
+        others = [name for name, p in probabilities.items() if p > 0.0 and name not in weights]
+        following = max(others, key=lambda name: probabilities[name], default=None)
+        if following is not None and not limits.fits([*names, following]):
+            return f"{head}; max_cost {dollars(limits.max_cost)} allows no more"
     return f"{head}; no other holds a share of {policy.min_weight:.2f}"
 
 
@@ -70,6 +71,15 @@ def dear(
     if not found:
         return ""
     return f"{listed(found)}, over max_cost {dollars(limits.max_cost or 0.0)}"
+
+
+def disabled(probabilities: Mapping[str, float], names: Collection[str], least: float) -> str:
+    """Name the disabled experts to which `least` or more was given; nothing without any."""
+    missed = [name for name in names if probabilities.get(name, 0.0) >= least]
+    if not missed:
+        return ""
+    told = listed([f"{name} ({probabilities[name]:.2f})" for name in missed])
+    return f"{told}, disabled in this service, left it to the others"
 
 
 def late(names: Sequence[str], limits: Limits, avoided: bool) -> str:

@@ -416,7 +416,8 @@ def test_a_router_that_nobody_holds_leaves_no_thread_behind(tmp_path: Path) -> N
     assert router is not None
     router.route(said("python"), key="a")
     started = set(threading.enumerate()) - before
-    assert {thread.name for thread in started} == {"router-versions", "router-observer"}
+    names = {"router-versions", "router-observer", "router-traffic"}
+    assert {thread.name for thread in started} == names
     router = None
     gc.collect()
     assert until(lambda: not any(thread.is_alive() for thread in started))

@@ -232,8 +232,8 @@ def test_the_start_shows_nothing_but_its_own_lines(service: Live) -> None:
     shown = [line for line in head.splitlines() if line and not line.startswith("start deploy")]
     # `mirror` is unknown to the gate; the terminal's width decides how this is broken into lines.
     assert " ".join(shown) == (
-        "the gate was not trained for mirror: they answer only when a request names them. "
-        "`collegium train router` teaches it."
+        "the gate does not know mirror: they answer only when a request names them. "
+        "`collegium router teach NAME --prompts FILE` teaches it."
     )
     assert greeting
     assert rest[0].splitlines()[0] == f"{service.url}  (Ctrl-C stops it)"

@@ -20,8 +20,9 @@ from orchestrator.request import ChatRequest
 from orchestrator.surroundings import Surroundings
 from orchestrator.task import Task, accept
 from router.decision import Candidate, Decision
-from router.gate import GateError, empty_gate
+from router.gate import GateError
 from router.situation import CALM
+from tests.routing_data import empty_gate
 
 PROMPT = "x" * 400
 

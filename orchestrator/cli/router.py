@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.console import err, out, readable_errors
+from orchestrator.cli.console import out
+from orchestrator.cli.registry import FOLLOWED as _FOLLOWED
+from orchestrator.cli.registry import config_option as _config
+from orchestrator.cli.registry import load as _load
+from orchestrator.cli.registry import one_of as _one_of
+from orchestrator.cli.registry import promote_version
+from orchestrator.cli.registry import readable as _readable
+from orchestrator.cli.registry import registry_of as _registry
+from orchestrator.cli.registry import sign as _signature
+from orchestrator.cli.registry import why_option as _why
+from orchestrator.cli.router_experts import forget, teach
+from orchestrator.cli.router_health import health
 from orchestrator.cli.router_tables import (
     show_comparison,
     show_findings,
@@ -20,20 +26,7 @@ from orchestrator.cli.router_tables import (
     show_version,
 )
 
-if TYPE_CHECKING:
-    from orchestrator.config import Config
-    from router.version import Signature
-    from router.versions import Registry
-
-_config = click.option(
-    "--config",
-    "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Configuration of the service: the versions' folder, gates and experts.",
-)
-_why = click.option("--why", default="", help="Goes into the history.")
 _off = click.option("--off", is_flag=True, help="End it.")
-_FOLLOWED = "Running services follow within seconds."
 
 
 @click.group()
@@ -49,6 +42,8 @@ def router() -> None:
     collegium router canary 1 --share 0.05
     collegium router promote 1
     collegium router rollback
+    collegium router teach medical --prompts questions.txt
+    collegium router health              nobody asks it, two are asked the same, drift
     """
 
 
@@ -118,21 +113,11 @@ def promote(name: str, force: bool, why: str, path: Path | None) -> None:
     The gates are limits of figures (`router.gates` in the configuration), and that it knows the
     same experts as the version that acts. A gate that cannot be loaded is refused in any case.
     """
-    from orchestrator.registry import standards
-    from router.versions import Refused
-
     if force and not why:
         raise click.UsageError("--force needs a reason: add --why TEXT.")
     config = _load(path)
     with _readable():
-        try:
-            found = _registry(config).promote(name, _signature(why), standards(config), force=force)
-        except Refused as error:
-            show_findings(error.findings)
-            hint = "--force --why TEXT promotes it all the same."
-            raise click.ClickException(f"{error}\n{hint}") from error
-    show_findings(found)
-    out.print(f"version {name} acts. {_FOLLOWED}")
+        promote_version(config, name, why, force=force)
 
 
 @router.command()
@@ -214,37 +199,5 @@ def remove(name: str, yes: bool, why: str, path: Path | None) -> None:
     out.print(f"removed version {name}", markup=False)
 
 
-def _readable() -> AbstractContextManager[None]:
-    from router.lineup import VersionError
-
-    return readable_errors(VersionError, OSError)
-
-
-def _load(path: Path | None) -> Config:
-    from orchestrator.config import Config, ConfigError
-
-    with readable_errors(ConfigError):
-        return Config.load(path)
-
-
-def _registry(config: Config) -> Registry:
-    from orchestrator.registry import open_registry
-
-    return open_registry(config)
-
-
-def _one_of(name: str | None, off: bool) -> None:
-    if (name is None) != off:
-        raise click.UsageError("give the name of a version, or --off.")
-
-
-def _signature(why: str) -> Signature:
-    from router.version import Signature
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        # Containers run under numbers without names.
-        user = f"uid {os.getuid()}"
-        err.print(f"signed as {user}: this user has no name here")
-    return Signature(f"{user}@{socket.gethostname()}", why)
+for _command in (teach, forget, health):
+    router.add_command(_command)

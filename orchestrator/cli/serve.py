@@ -132,11 +132,12 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
         known = set(gate.labels)
         if build_collections and config.retrieval.enabled:
             fill_collections(config, bar)
-    strangers = [n for n in config.experts if n not in known and n != config.generalist]
+    silent = {config.generalist, *config.disabled, *known}
+    strangers = [name for name in config.experts if name not in silent]
     if strangers:
         err.print(
-            f"[yellow]the gate was not trained for {', '.join(strangers)}: they answer only when a "
-            "request names them. `collegium train router` teaches it.[/]"
+            f"[yellow]the gate does not know {', '.join(strangers)}: they answer only when a "
+            "request names them. `collegium router teach NAME --prompts FILE` teaches it.[/]"
         )
 
 
