@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import Config
-from orchestrator.registry import open_registry
-from orchestrator.replicas import open_encoder, open_policy
+from orchestrator.registry import open_policy, open_registry
+from orchestrator.replicas import open_encoder
 from router.conformal import safe_threshold
 from router.dataset import DatasetError, LabelledPrompt, balance, fingerprint, read_prompts
 from router.features import salient
@@ -114,7 +114,11 @@ def _open(sources: Sources) -> tuple[Router, EncoderMemory, VectorCache]:
     memory = EncoderMemory(cache)
     alone = sources.gate is not None and sources.config is None
     experts = gate.labels if alone else tuple(config.experts)
-    return Router(gate, memory, experts, config.generalist, open_policy(config, gate)), memory, cache
+    return (
+        Router(gate, memory, experts, config.generalist, open_policy(config, gate)),
+        memory,
+        cache,
+    )
 
 
 def _losses(paths: Sequence[Path]) -> LossTable | None:

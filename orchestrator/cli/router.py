@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.config_option import config_option as _config
+from orchestrator.cli.config_option import load_config as _load
 from orchestrator.cli.console import err, out, readable_errors
+from orchestrator.cli.learning import estimate, rows
 from orchestrator.cli.router_tables import (
     show_comparison,
     show_findings,
@@ -25,12 +28,6 @@ if TYPE_CHECKING:
     from router.version import Signature
     from router.versions import Registry
 
-_config = click.option(
-    "--config",
-    "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Configuration of the service: the versions' folder, gates and experts.",
-)
 _why = click.option("--why", default="", help="Goes into the history.")
 _off = click.option("--off", is_flag=True, help="End it.")
 _FOLLOWED = "Running services follow within seconds."
@@ -214,17 +211,14 @@ def remove(name: str, yes: bool, why: str, path: Path | None) -> None:
     out.print(f"removed version {name}", markup=False)
 
 
+router.add_command(rows)
+router.add_command(estimate)
+
+
 def _readable() -> AbstractContextManager[None]:
     from router.lineup import VersionError
 
     return readable_errors(VersionError, OSError)
-
-
-def _load(path: Path | None) -> Config:
-    from orchestrator.config import Config, ConfigError
-
-    with readable_errors(ConfigError):
-        return Config.load(path)
 
 
 def _registry(config: Config) -> Registry:
