@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from orchestrator.config import Config
-from orchestrator.registry import open_registry
-from orchestrator.replicas import open_encoder, open_policy
+from orchestrator.registry import open_policy, open_registry
+from orchestrator.replicas import open_encoder
 from router.conformal import safe_threshold
 from router.dataset import DatasetError, LabelledPrompt, balance, fingerprint, read_prompts
 from router.features import featurize

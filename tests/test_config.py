@@ -317,6 +317,7 @@ def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:
     found = body(
         router={"weights": "embedded-gates", "versions": "versions"},
         retrieval={"directory": "../collections"},
+        feedback={"directory": "feedback"},
         encoder={"source": "./encoder"},
     )
     found["models"] |= {
@@ -337,6 +338,7 @@ def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:
         "code": "embedded:code",
         "far": "/adapters/far",
     }
+    assert config.feedback.directory == f"{tmp_path}/feedback"
     assert {name: model.source for name, model in config.models.items()} == {
         "base": "smollm2-135m-instruct",
         "hub": "Qwen/Qwen3-8B",

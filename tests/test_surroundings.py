@@ -15,7 +15,7 @@ from orchestrator.errors import InvalidRequest, NotFound
 from orchestrator.identity import EVERYONE, Principal
 from orchestrator.loads import Loads
 from orchestrator.placement import groups
-from orchestrator.replicas import open_policy
+from orchestrator.registry import open_policy
 from orchestrator.request import ChatRequest
 from orchestrator.surroundings import Surroundings
 from orchestrator.task import Task, accept

@@ -116,7 +116,7 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
     from experts.adapters import AdapterError
     from experts.store import ModelError, ModelStore
     from orchestrator.embedded import fill_collections
-    from orchestrator.replicas import open_policy
+    from orchestrator.registry import open_policy
     from retrieval.errors import RetrievalError
     from router.lineup import VersionError
 
