@@ -41,9 +41,7 @@ from router.taught import Taught, join_prototype
 
 __all__ = ["METADATA_FILE", "WEIGHTS_FILE", "Gate", "GateError"]
 
-MANY = 64
-"""From so many units on, a row's zeros are left out of the product."""
-
+MANY = 64  # From so many units on, a row's zeros are left out of the product.
 _HEAD = ("format", "version", "features", "rows")
 
 
