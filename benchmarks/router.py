@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,12 @@ from orchestrator.config import Config
 from orchestrator.registry import open_registry
 from retrieval.encoder import Encoder
 from router.calibration import Matrix
-from router.features import Vector, feature_dimensions, featurize
+from router.features import Features, Vector, feature_dimensions, featurize
 from router.gate import Gate
 from router.overrides import Overrides
-from router.policy import Policy, decide, project
+from router.policy import decide, project
 from router.router import Router
+from router.taught import Taught
 
 ENCODER = "all-minilm-l6-v2"
 PROMPT_TOKENS = 16
@@ -116,8 +117,9 @@ def own_time(bench: Bench) -> Section:
 
 def gate_alone(bench: Bench) -> Section:
     """From the features of one prompt to a decision, with the gate as it is served."""
+    router = bench.router(bench.encoder.encode)
     took = [
-        1000 * seconds(lambda row=row: choose_one(bench.gate, bench.experts, bench.generalist, row))  # type: ignore[misc]
+        1000 * seconds(lambda row=row: router.decide(row))  # type: ignore[misc]
         for _ in range(bench.rounds(40))
         for row in _features(bench)
     ]
@@ -125,37 +127,47 @@ def gate_alone(bench: Bench) -> Section:
 
 
 def thousand(bench: Bench) -> Section:
-    """A gate of 1,000 experts against one of 4: its product, the choice too, and all of routing."""
+    """Gates of 1,000 experts against one of 4: the product, the decision, and all of routing.
+
+    Of the thousand either all were trained, or all but 4 were taught from examples.
+    """
     features, texts = _features(bench), prompts()
+    joined = [row.joined() for row in features]
     known = _known(dict(zip(texts, bench.encoder.encode(texts), strict=True)))
+    few = bench.router(known, random_gate(4, bench))
+    many = {"trained": random_gate(1000, bench), "taught": taught_gate(996, few.gate)}
 
-    def product(gate: Gate) -> None:
+    def product(router: Router) -> None:
+        for row in joined:
+            router.gate.probabilities(row)
+
+    def decision(router: Router) -> None:
         for row in features:
-            gate.probabilities(row)
+            router.decide(row)
 
-    def choice(gate: Gate) -> None:
-        for row in features:
-            choose_one(gate, gate.labels, bench.generalist, row)
-
-    def whole(gate: Gate) -> None:
-        router = bench.router(known, gate)
+    def whole(router: Router) -> None:
         for text in texts:
             router.route([("user", text)])
 
-    return Section(
-        "thousand",
-        [
-            _scaled(bench, "features to probabilities", product),
-            _scaled(bench, "features to choice", choice),
-            _scaled(bench, "all but the encoder", whole, Goal(1.5)),
-        ],
-    )
+    rows = []
+    for kind, gate in many.items():
+        both = (few, bench.router(known, gate))
+        rows += [
+            _scaled(bench, f"{kind}, features to probabilities", product, both),
+            _scaled(bench, f"{kind}, features to decision", decision, both),
+            _scaled(bench, f"{kind}, all but the encoder", whole, both, Goal(1.5)),
+        ]
+    return Section("thousand", rows)
 
 
 def _scaled(
-    bench: Bench, what: str, action: Callable[[Gate], None], goal: Goal | None = None
+    bench: Bench,
+    what: str,
+    action: Callable[[Router], None],
+    routers: tuple[Router, Router],
+    goal: Goal | None = None,
 ) -> Row:
-    few, many = random_gate(4, bench), random_gate(1000, bench)
+    few, many = routers
     sides = {
         "few": lambda: seconds(lambda: action(few)),
         "many": lambda: seconds(lambda: action(many)),
@@ -210,22 +222,24 @@ def random_gate(experts: int, bench: Bench) -> Gate:
     return Gate(labels, weight, np.zeros(experts, dtype=np.float32), encoder=ENCODER)
 
 
+def taught_gate(experts: int, trained: Gate) -> Gate:
+    """The trained gate with so many experts more, taught at random; few of them are ever meant."""
+    dice = np.random.default_rng(1)
+    names = tuple(f"taught {number}" for number in range(experts))
+    shape = (experts, trained.vector_dimensions)
+    weight = dice.normal(0.0, 1.0, shape).astype(np.float32)
+    bias = np.full(experts, -8.0, dtype=np.float32)
+    taught = Taught(names, weight, bias, weight)
+    return replace(trained, labels=(*trained.labels, *names), taught=taught)
+
+
 def prompts() -> list[str]:
     """Sixteen prompts of about `PROMPT_TOKENS` tokens each."""
     return list(PROMPTS)
 
 
-def choose_one(
-    gate: Gate, experts: Sequence[str], generalist: str, row: Vector
-) -> dict[str, float]:
-    """The weights for one prompt's features."""
-    by_label = dict(zip(gate.labels, gate.probabilities(row)[0].tolist(), strict=True))
-    prior = project(by_label, experts, generalist)
-    return dict(decide(prior, generalist, Policy(), NO_OVERRIDES).weights)
-
-
-def _features(bench: Bench) -> list[Vector]:
-    return [featurize([("user", text)], bench.encoder.encode).joined() for text in prompts()]
+def _features(bench: Bench) -> list[Features]:
+    return [featurize([("user", text)], bench.encoder.encode) for text in prompts()]
 
 
 def _known(vectors: dict[str, Vector]) -> Callable[[Sequence[str]], Vector]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,11 @@ class Background:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def without(self, units: Sequence[int]) -> Background:
+        """Return the rows to which none of these units is a right answer."""
+        kept = ~(self.targets[:, list(units)] > 0.0).any(axis=1)
+        return Background(self.vectors[kept], self.logits[kept], self.targets[kept])
 
 
 def draw_background(

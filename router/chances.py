@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -32,9 +32,13 @@ class Roster:
         """The places of these names, in their order. Raises `KeyError` for a stranger."""
         return np.array([self.places[name] for name in names], dtype=np.int64)
 
-    def __reduce__(self) -> tuple[type[Roster], tuple[tuple[str, ...]]]:
-        # What can be made again from the names does not travel with every decision.
-        return Roster, (self.names,)
+    def __reduce__(self) -> tuple[Callable[[str], Roster], tuple[str]]:
+        # A roster travels with every decision: one text is read quicker than a thousand.
+        return _roster, ("\0".join(self.names),)
+
+
+def _roster(text: str) -> Roster:
+    return Roster(text.split("\0") if text else ())
 
 
 class Chances(Mapping[str, float]):

@@ -162,10 +162,8 @@ class Gate:
     def background_targets(self) -> Matrix:
         """Return the label shares [rows, labels] of the background. Raises `GateError`."""
         targets = self.known_background().targets.astype(np.float64)
-        found = np.zeros((len(targets), len(self.labels)))
-        for place, label in enumerate(self._units):
-            found[:, self.labels.index(label)] += targets[:, place]
-        return found
+        later = len(self.labels) - self._owners.shape[1]
+        return np.pad(targets @ self._owners, ((0, 0), (0, later)))
 
     def prototype(self, features: npt.NDArray[np.float32], share: float | None = None) -> Prototype:
         """Return a prototype of joined features [examples, features], as `with_prototype` takes it.
@@ -194,7 +192,8 @@ class Gate:
         """Return the gate without a label.
 
         Without a taught one it is as it was before. The unit of a trained one counts for `heir`
-        from then on. Raises `GateError` for a name that is no label, or the heir's own.
+        from then on, and its rows leave the background. Raises `GateError` for a name that is no
+        label, or the heir's own.
         """
         if name not in self.labels:
             raise GateError(f"{name!r} is no label; there are {', '.join(self.labels)}.")
@@ -207,13 +206,14 @@ class Gate:
         if heir in later:
             raise GateError(f"{heir!r} was taught; a trained label is left to a trained one.")
         rows = tuple(heir if label == name else label for label in self._units)
-        return replace(self, labels=(*dict.fromkeys(rows), *later), rows=rows)
+        background = self.background and self.background.without(columns(self._units, name))
+        labels = (*dict.fromkeys(rows), *later)
+        return replace(self, labels=labels, rows=rows, background=background)
 
     def save(self, folder: Path) -> None:
         """Write `gate.safetensors` and `gate.json` into the folder, which is made if need be."""
         more = {**taught_tensors(self.taught), **background_tensors(self.background)}
         head = {
-            # Without anything new, programs that know the first format alone can read it.
             "format": 2 if more or self.rows else 1,
             "version": self.version,
             "labels": list(self.labels),
@@ -222,8 +222,8 @@ class Gate:
             "temperature": self.temperature,
             **({"rows": list(self.rows)} if self.rows else {}),
         }
-        tensors = {"weight": self.weight, "bias": self.bias, **more}
-        write_gate(folder, {**head, **self.metadata, **head}, tensors)
+        more |= {"weight": self.weight, "bias": self.bias}
+        write_gate(folder, {**head, **self.metadata, **head}, more)
 
     @classmethod
     def load(cls, folder: Path) -> "Gate":

@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from router.chances import Chances
 from router.overrides import Overrides, check_known
 from router.situation import Situation
 
@@ -76,15 +77,17 @@ def lean(
     return leaning
 
 
-def shift_odds(probabilities: Mapping[str, float], shifts: Mapping[str, float]) -> dict[str, float]:
+def shift_odds(probabilities: Mapping[str, float], shifts: Mapping[str, float]) -> Chances:
     """Return the probabilities, each multiplied by e to the power of its shift, summing to 1."""
+    chances = Chances.of(probabilities)
+    places = chances.roster.places
     # No factor is above 1, so that nothing overflows.
     most = max(0.0, *shifts.values()) if shifts else 0.0
-    rest = math.exp(-most)
-    factors = {name: math.exp(shift - most) for name, shift in shifts.items()}
-    scaled = {name: p * factors.get(name, rest) for name, p in probabilities.items()}
-    total = math.fsum(scaled.values())
-    return {name: value / total for name, value in scaled.items()}
+    scaled = chances.array * math.exp(-most)
+    for name, shift in shifts.items():
+        if name in places:
+            scaled[places[name]] = chances[name] * math.exp(shift - most)
+    return Chances(chances.roster, scaled / scaled.sum())
 
 
 def follow(
@@ -92,17 +95,18 @@ def follow(
     previous: Mapping[str, float],
     said: str,
     generalist: str,
-) -> dict[str, float]:
+) -> Chances:
     """Return the probabilities as the last decision's weights pull them, all names known."""
     brevity = max(0.0, 1.0 - len(said.strip()) / FOLLOW_UP_CHARACTERS)
     pull = SESSION_NATS + FOLLOW_UP_NATS * brevity
     pulled = shift_odds(probabilities, {name: w * pull for name, w in previous.items()})
+    places, array = pulled.roster.places, pulled.array.copy()
     handed = brevity * pulled[generalist]
-    pulled[generalist] -= handed
+    array[places[generalist]] -= handed
     total = math.fsum(previous.values())
     for name, weight in previous.items():
-        pulled[name] += handed * weight / total
-    return pulled
+        array[places[name]] += handed * weight / total
+    return Chances(pulled.roster, array)
 
 
 def locale_shifts(locale: str, languages: Languages) -> dict[str, float]:

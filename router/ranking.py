@@ -9,7 +9,7 @@ from typing import overload
 
 import numpy as np
 
-from router.chances import Array, Chances, Places, Roster
+from router.chances import Array, Chances, Places, Roster, largest
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,16 @@ class Ranking(Sequence[Candidate]):
 
     def top(self, count: int) -> list[Candidate]:
         """Return the `count` most probable, and behind them those with a weight that are not."""
-        first = [self[place] for place in range(min(count, len(self)))]
-        seen = {candidate.name for candidate in first}
-        behind = [name for name in self.weights if name not in seen]
-        return first + [self._candidate(name) for name in behind]
+        places = largest(self.chances.array, count)
+        names, values = self.chances.names(places), self.chances.array[places].tolist()
+        seen = frozenset(names)
+        return [
+            *(
+                Candidate(name, value, self.weights.get(name, 0.0))
+                for name, value in zip(names, values, strict=True)
+            ),
+            *(self._candidate(name) for name in self.weights if name not in seen),
+        ]
 
     def probabilities(self, names: Sequence[str]) -> Array:
         """[names] probabilities of these experts; 0 for one that is no candidate."""

@@ -68,7 +68,10 @@ def read_examples(path: Path) -> list[str]:
         texts = [_prompt(line, f"{path}:{number}") for number, line in numbered]
     else:
         texts = [line for _, line in numbered]
-    different = list({fingerprint(text): text for text in reversed(texts)}.values())[::-1]
+    found: dict[int, str] = {}
+    for text in texts:
+        found.setdefault(fingerprint(text), text)
+    different = list(found.values())
     if len(different) < LEAST_EXAMPLES:
         raise DatasetError(
             f"{path}: {len(different)} different prompts are too few, at least {LEAST_EXAMPLES} "
@@ -111,7 +114,9 @@ def forget(gate: Gate, name: str, heir: str) -> Gate:
     taught = {key: value for key, value in gate.metadata.get("taught", {}).items() if key != name}
     metadata = {key: value for key, value in gate.metadata.items() if key != "taught"}
     if gate.background is not None:
-        both = [(one.background_probabilities(), one.background_targets()) for one in (gate, left)]
+        # Both on the rows that are left: those of a forgotten label have no right answer any more.
+        old = replace(gate, background=left.background)
+        both = [(one.background_probabilities(), one.background_targets()) for one in (old, left)]
         before, after = [(_accuracy(*one), calibration_error(*one)) for one in both]
         metadata = _moved(metadata, (before[0], after[0]), (before[1], after[1]))
     return replace(left, metadata={**metadata, **({"taught": taught} if taught else {})})

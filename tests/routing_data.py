@@ -74,3 +74,8 @@ def empty_gate(labels: tuple[str, ...], vector_dimensions: int, encoder: str = "
     columns = feature_dimensions(vector_dimensions)
     weight = np.zeros((len(labels), columns), dtype=np.float32)
     return Gate(labels, weight, np.zeros(len(labels), dtype=np.float32), encoder=encoder)
+
+
+def with_expert(gate: Gate, name: str, features: npt.NDArray[np.float32]) -> Gate:
+    """The gate with one more label, made of joined features."""
+    return gate.with_prototype(name, gate.prototype(features))

@@ -30,8 +30,8 @@ from router.observer import WAITING
 from router.overrides import Overrides
 from router.router import NO_OVERRIDES, Router
 from router.situation import CALM, Situation
-from tests.routing_data import empty_gate
 from router.versions import Registry
+from tests.routing_data import empty_gate
 
 TEXTS = ["python", "contract", "hola", "python contract", "banana", "hola python", "code python"]
 
