@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from routing_data import prompts, word_vectors
+from routing_data import empty_gate, prompts, with_expert, word_vectors
 from taught_world import DOMAINS, features, features_of, questions, world
 
 from router.background import Background
 from router.calibration import calibration_error, log_sigmoid, softmax
 from router.dataset import DatasetError, LabelledPrompt, hash_share, read_prompts
-from router.evaluation import feature_matrix, target_matrix
-from router.features import salient
-from router.gate import METADATA_FILE, WEIGHTS_FILE, Gate, GateError, empty_gate
+from router.evaluation import target_matrix
+from router.features import Encoder as Encode
+from router.gate import METADATA_FILE, WEIGHTS_FILE, Gate, GateError
+from router.parts import parts
 from router.prototypes import PrototypeError
 from router.taught import Taught
-from router.teaching import forget, read_examples, teach
+from router.teaching import example_features, forget, read_examples, teach
 from router.training import train_gate
-from tests.routing_data import with_expert
 
 Floats = npt.NDArray[np.float64]
 
@@ -389,7 +389,7 @@ def test_a_real_domain_of_forty_prompts_is_found_and_costs_the_others_little(
     name: str,
 ) -> None:
     def joined(rows: list[LabelledPrompt]) -> npt.NDArray[np.float32]:
-        return feature_matrix(rows, np.stack([real_vectors[row.text] for row in rows]))
+        return example_features([row.text for row in rows], remembered(real_vectors))
 
     inside, rest = real_rows[name], real_rows["unseen"]
     gate, lesson = teach(real_gate, name, joined(inside[:40]))
@@ -438,20 +438,20 @@ def real_vectors(
     from retrieval.encoder import Encoder
 
     rows = [row for part in real_rows.values() for row in part]
-    vectors = Encoder(encoder_dir, threads=2).encode([salient(row.text) for row in rows])
-    return {row.text: vector for row, vector in zip(rows, vectors, strict=True)}
+    texts = list(dict.fromkeys(part for row in rows for part in parts(row.text)))
+    vectors = Encoder(encoder_dir, threads=2).encode(texts)
+    return dict(zip(texts, vectors, strict=True))
 
 
 @pytest.fixture(scope="module")
 def real_gate(real_rows: dict[str, list[LabelledPrompt]], real_vectors: dict[str, Floats]) -> Gate:
-    by_text = {salient(text): vector for text, vector in real_vectors.items()}
-    gate, _ = train_gate(
-        real_rows["trained"],
-        lambda texts: np.stack([by_text[text] for text in texts]).astype(np.float32),
-        epochs=8,
-        variations=False,
-    )
+    gate, _ = train_gate(real_rows["trained"], remembered(real_vectors), epochs=8, variations=False)
     return gate
+
+
+def remembered(vectors: dict[str, Floats]) -> Encode:
+    """An encoder that knows these texts alone."""
+    return lambda texts: np.stack([vectors[text] for text in texts]).astype(np.float32)
 
 
 def test_taught_experts_keep_their_names_beside_their_arrays() -> None:
