@@ -44,7 +44,7 @@ def estimate_version(
         if row.score is None:
             continue
         try:
-            choice = _choice(router, row)
+            choice = _choice(router, row, config.encoder.source)
         except Unplayable as error:
             left_out[str(error)] += 1
             continue
@@ -68,7 +68,9 @@ def open_router(config: Config, name: str) -> Router:
     return Router(gate, reads_nothing, experts, config.generalist, policy, languages)
 
 
-def _choice(router: Router, row: LoggedDecision) -> tuple[str, ...]:
+def _choice(router: Router, row: LoggedDecision, encoder: str) -> tuple[str, ...]:
     if row.stood_in:
         raise Unplayable("the generalist stood in for the chosen")
+    if row.read is not None and row.read.encoder != encoder:
+        raise Unplayable("its features are those of another encoder than the configured")
     return replay(router, row)

@@ -78,25 +78,11 @@ def appraise(
     if not pairs:
         raise ValueError("no decision with a score: there is nothing to estimate from.")
     table = _Table([row for row, _ in pairs], [choice for _, choice in pairs])
-    random = np.array([row.draw.rate > 0.0 for row, _ in pairs], dtype=np.bool_)
     everything = _Resampled(table.sums(), table.clusters, resamples, seed)
+    drawn = table.at(np.flatnonzero([row.draw.rate > 0.0 for row, _ in pairs]))
     replayed = everything.ratio("agreeing score", "agreeing")
-    if not random.any():
-        return Appraisal(
-            scored=len(pairs),
-            random=0,
-            agreeing=float(table.agrees.mean()),
-            logged=_sure(everything.ratio("score", "row")),
-            replay=replayed,
-            inverse_propensity=None,
-            self_normalised=None,
-            doubly_robust=None,
-            gain=None,
-            effective=float(table.agrees.sum()),
-            unseen=1.0 - float(table.agrees.mean()),
-            warnings=(_NOTHING_RANDOM,),
-        )
-    drawn = table.at(np.flatnonzero(random))
+    if not drawn.rows:
+        return _by_agreement(table, _sure(everything.ratio("score", "row")), replayed)
     found = _Resampled(drawn.sums(), drawn.clusters, resamples, seed)
     unseen = float(np.mean([_chance(*pair) == 0.0 for pair in drawn.pairs()]))
     return Appraisal(
@@ -194,6 +180,25 @@ _NOTHING_RANDOM = (
     "nothing was left to chance (router.explore was 0), so the estimate is the mean over requests "
     "on which both routers chose alike; it says nothing about those on which they differ"
 )
+
+
+def _by_agreement(table: _Table, logged: Interval, replayed: Interval | None) -> Appraisal:
+    """All that can be said where nothing was left to chance."""
+    agreeing = float(table.agrees.mean())
+    return Appraisal(
+        scored=len(table.rows),
+        random=0,
+        agreeing=agreeing,
+        logged=logged,
+        replay=replayed,
+        inverse_propensity=None,
+        self_normalised=None,
+        doubly_robust=None,
+        gain=None,
+        effective=float(table.agrees.sum()),
+        unseen=1.0 - agreeing,
+        warnings=(_NOTHING_RANDOM,),
+    )
 
 
 def _warnings(table: _Table, unseen: float) -> tuple[str, ...]:

@@ -40,10 +40,7 @@ def recalled(read: Read, router: Router) -> Features:
 
     Raises `Unplayable` where they were made in another way than its gate expects.
     """
-    gate = router.gate
-    wanted = (FEATURE_VERSION, gate.vector_dimensions)
-    known = gate.encoder in ("", read.encoder) or not read.encoder
-    if (read.version, read.dimensions) != wanted or not known:
+    if (read.version, read.dimensions) != (FEATURE_VERSION, router.gate.vector_dimensions):
         raise Unplayable("its features are those of another encoder or release")
     try:
         row = read.features().astype(np.float32)

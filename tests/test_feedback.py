@@ -25,6 +25,7 @@ from feedback_service import SECRET, Place, configuration
 from in_process import serving
 from logged_rows import row
 from misbehaving import Connect
+from otlp_receiver import otlp_receiver
 from test_router_routing import word_vectors
 
 from experts.echo import EchoExpert
@@ -512,3 +513,25 @@ def test_feedback_is_described(caller: Caller) -> None:
     assert {"200", "400", "403", "404", "500"} <= set(post["responses"])
     properties = described["components"]["schemas"]["FeedbackRequest"]["properties"]
     assert set(properties) == {"decision_id", "score", "thumb", "expert", "comment"}
+
+
+def test_feedback_is_one_span_without_the_comment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
+        with calling(tmp_path) as caller:
+            name = caller.decide("a")["decision_id"]
+            caller.say(name, "a", thumb="down", expert="legal", comment="secret words")
+            caller.place.telemetry.flush()
+    spans = {span.name: span for span in receiver.spans}
+    told = {a.key: a.value for a in spans["POST /v1/feedback"].attributes}
+    assert told["collegium.tenant"].string_value == "a"
+    assert told["collegium.decision_id"].string_value == name
+    assert told["collegium.feedback.score"].double_value == -1.0
+    assert told["collegium.feedback.expert"].string_value == "legal"
+    assert told["collegium.feedback.replaced"].bool_value is False
+    assert not any(b"secret" in span.SerializeToString() for span in receiver.spans)
+    routed = {a.key: a.value for a in spans["collegium.route"].attributes}
+    assert routed["collegium.routing.propensity"].double_value == 1.0
+    assert routed["collegium.routing.explored"].bool_value is False
