@@ -34,17 +34,6 @@ class Background:
         return Background(self.vectors[kept], self.logits[kept], self.targets[kept])
 
 
-<<<<<<< HEAD
-def draw_background(
-    vectors: npt.NDArray[np.float32], logits: npt.NDArray[Any], targets: Matrix, seed: int
-) -> Background:
-    """Return at most `ROWS` of these rows: sentence vectors, the gate's logits, label shares."""
-    order = np.random.default_rng(seed).permutation(len(vectors))[:ROWS]
-    return Background(
-        vectors=vectors[order].astype(np.float16),
-        logits=np.asarray(logits[order], dtype=np.float32),
-        targets=targets[order].astype(np.float32),
-=======
 def choose_rows(unseen: int, fitted: int, seed: int) -> npt.NDArray[np.int64]:
     """Return the places of at most `ROWS` of so many rows, drawn at random.
 
@@ -57,15 +46,11 @@ def choose_rows(unseen: int, fitted: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def make_background(
-    features: npt.NDArray[np.float32],
-    logits: npt.NDArray[np.float32],
-    targets: Matrix,
-    vector_dimensions: int,
+    vectors: npt.NDArray[np.float32], logits: npt.NDArray[Any], targets: Matrix
 ) -> Background:
-    """Return the background of these rows: joined features, the gate's logits, label shares."""
+    """Return the background of these rows: sentence vectors, the gate's logits, label shares."""
     return Background(
-        vectors=features[:, :vector_dimensions].astype(np.float16),
+        vectors=vectors.astype(np.float16),
         logits=np.asarray(logits, dtype=np.float32),
         targets=targets.astype(np.float32),
->>>>>>> 1b8fcb70985980fe6bb24c007fb5ca0ef88119cd
     )

@@ -8,15 +8,9 @@ from typing import Any
 
 import numpy as np
 
-<<<<<<< HEAD
 from router.augment import stories, varied
-from router.background import draw_background
-from router.calibration import Matrix, fit_temperature
-=======
-from router.augment import varied
 from router.background import choose_rows, make_background
-from router.calibration import Matrix, calibration_error, fit_temperature, softmax
->>>>>>> 1b8fcb70985980fe6bb24c007fb5ca0ef88119cd
+from router.calibration import Matrix, fit_temperature
 from router.card import write_card
 from router.conformal import METADATA_KEY, promises
 from router.dataset import DatasetError, LabelledPrompt, balance, hash_share, read_prompts
@@ -127,24 +121,16 @@ def train_gate(
     gate = _fit(labels, fitted, reading, FitSettings(epochs=epochs), seed, progress, losses)
     gate = replace(gate, encoder=encoder_name)
     targets = target_matrix(calibration, labels)
-<<<<<<< HEAD
     temperature = fit_temperature(read(calibration, memory).scores(gate, generalist), targets)
-    unfitted = [*calibration, *held_out]
-    calibrated = _with_background(
-        replace(gate, temperature=temperature), unfitted, read(unfitted, memory), generalist, seed
-    )
-    unseen = read(held_out, memory)
-=======
-    temperature = fit_temperature(gate.scores(features), targets)
-    encoded = np.concatenate([calibration_vectors, held_out_vectors, vectors[:originals]])
     calibrated = replace(gate, temperature=temperature)
-    unseen = [*calibration, *held_out]
-    calibrated = _with_background(calibrated, unseen, fitted[:originals], encoded, seed)
->>>>>>> 1b8fcb70985980fe6bb24c007fb5ca0ef88119cd
+    apart = [*calibration, *held_out]
+    backdrop = [(apart + fitted)[place] for place in choose_rows(len(apart), originals, seed)]
+    calibrated = _with_background(calibrated, backdrop, read(backdrop, memory), generalist)
+    unseen = read(held_out, memory)
     report = Report(
         trained_rows=originals,
         rows_with_losses=known,
-        promises=_promises(calibrated, [*calibration, *held_out], memory, generalist, losses),
+        promises=_promises(calibrated, apart, memory, generalist, losses),
         collapse=collapse(unseen.probabilities(calibrated, generalist)),
         calibration_rows=len(calibration),
         temperature=temperature,
@@ -274,8 +260,7 @@ def _promises(
 
 
 def _with_background(
-<<<<<<< HEAD
-    gate: Gate, rows: Sequence[LabelledPrompt], reading: Reading, generalist: str, seed: int
+    gate: Gate, rows: Sequence[LabelledPrompt], reading: Reading, generalist: str
 ) -> Gate:
     logits = strongest(
         reading.features @ gate.weight.T + gate.bias,
@@ -284,21 +269,7 @@ def _with_background(
     )
     vectors = reading.vectors(gate.vector_dimensions)
     targets = target_matrix(rows, gate.labels)
-    return replace(gate, background=draw_background(vectors, logits, targets, seed))
-=======
-    gate: Gate,
-    unseen: Sequence[LabelledPrompt],
-    fitted: Sequence[LabelledPrompt],
-    vectors: Vector,
-    seed: int,
-) -> Gate:
-    places = choose_rows(len(unseen), len(fitted), seed)
-    known = [*unseen, *fitted]
-    rows = [known[place] for place in places]
-    features, targets = feature_matrix(rows, vectors[places]), target_matrix(rows, gate.labels)
-    logits, size = features @ gate.weight.T + gate.bias, gate.vector_dimensions
-    return replace(gate, background=make_background(features, logits, targets, size))
->>>>>>> 1b8fcb70985980fe6bb24c007fb5ca0ef88119cd
+    return replace(gate, background=make_background(vectors, logits, targets))
 
 
 def _scale(vector_dimensions: int) -> Array:
