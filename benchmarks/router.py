@@ -204,7 +204,7 @@ def decide_batch(router: Router, encoder: Encoder, texts: Sequence[str]) -> list
     """The weights for each text, from one forward of the encoder and one product of the gate."""
     vectors = dict(zip(texts, encoder.encode(texts), strict=True))
     features = [featurize([("user", text)], _known(vectors)).joined() for text in texts]
-    probabilities: Matrix = router.gate.probabilities(np.stack(features))
+    probabilities: Matrix = router.gate.probabilities(np.concatenate(features))
     found = []
     for row in probabilities.tolist():
         by_label = dict(zip(router.gate.labels, row, strict=True))

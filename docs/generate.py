@@ -248,6 +248,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "chat-request": _fields("ChatRequest"),
     "embeddings-request": _fields("EmbeddingsRequest"),
     "errors": _errors,
+    "feedback": _response_fields("Feedback"),
+    "feedback-request": _fields("FeedbackRequest"),
     "not-served": _refused,
     "routing-options": _fields("RoutingOptions"),
     "routing-report": _response_fields("RoutingReport"),

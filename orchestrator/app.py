@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
@@ -27,8 +27,10 @@ from orchestrator.combination import Combiner
 from orchestrator.config import Config
 from orchestrator.deployment import DeploymentConfig
 from orchestrator.gateway import Gateway
+from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Pipeline
 from orchestrator.placement import deployment_name, groups
+from orchestrator.recorder import Recorder
 from orchestrator.replicas import ExpertReplica, RetrieverReplica, RouterReplica, Vectors
 from orchestrator.telemetry import Carrier, Telemetry, otel_environment
 from retrieval.embeddings import Embeddings
@@ -101,17 +103,16 @@ class MeteredExpert(ExpertReplica):
     def __init__(self, config: Config, names: Sequence[str]) -> None:
         super().__init__(config, names)
         self._tags = {"deployment": deployment_name(names, config)}
-        self._gauges = {name: _gauge(name) for name in self.stats()}
+        self._gauges = {
+            name: Gauge(f"collegium_engine_{name}", "Of one expert engine.", ("deployment",))
+            for name in self.stats()
+        }
 
     def check_health(self) -> None:
         """Called by Serve every second; raising replaces the replica."""
         super().check_health()
         for name, value in self.stats().items():
             self._gauges[name].set(value, self._tags)
-
-
-def _gauge(name: str) -> Gauge:
-    return Gauge(f"collegium_engine_{name}", "Of one expert engine.", ("deployment",))
 
 
 class MeteredRouter(RouterReplica):
@@ -153,14 +154,11 @@ class GatewayReplica:
             for names in groups(config)
             for name in names
         }
-        pipeline = Pipeline(
-            config,
-            RouterHandle(router),
-            RetrieverHandle(retriever),
-            Combiner(config, ports),
-            telemetry,
-        )
-        self._gateway = Gateway(config, pipeline, telemetry)
+        metrics = Metrics()
+        recorder = Recorder.of(config, metrics)
+        handles = RouterHandle(router), RetrieverHandle(retriever)
+        pipeline = Pipeline(config, *handles, Combiner(config, ports), telemetry, recorder)
+        self._gateway = Gateway(config, pipeline, telemetry, metrics, recorder)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after construction."""
@@ -182,10 +180,9 @@ class RouterHandle:
         key: str = "",
     ) -> Decision:
         """See `RouterPort`."""
+        asked = (messages, overrides, trace, situation, key)
         with _own_errors():
-            asked = self.handle.route.remote(messages, overrides, trace, situation, key)
-            decision: Decision = await asked
-        return decision
+            return cast(Decision, await self.handle.route.remote(*asked))
 
 
 @dataclass(frozen=True)
@@ -256,8 +253,7 @@ class ExpertHandle:
     async def health(self) -> Health:
         """See `ExpertPort`."""
         with _own_errors():
-            health: Health = await self._handle.health.remote()
-        return health
+            return cast(Health, await self._handle.health.remote())
 
     async def _first(self, stream: Any) -> Chunk | None:  # noqa: ANN401
         waiting = asyncio.ensure_future(anext(stream, None))

@@ -80,6 +80,7 @@ class RouterConfig(StrictModel):
     either it is 0.45. Sessions are kept in each gateway process, `session_ttl_s` in seconds.
     `load_balance` null: where the experts have more than one deployment. Of `sampled_per_hour`
     requests the sentence vector is kept.
+    `explore` is the share of requests in which chance chooses the expert.
     """
 
     weights: str = "embedded"
@@ -92,6 +93,7 @@ class RouterConfig(StrictModel):
     min_weight: Probability = 0.15
     load_balance: bool | None = None
     sampled_per_hour: Annotated[int, Field(ge=0, le=1000)] = 48
+    explore: Probability = 0.0
     max_sessions: Annotated[int, Field(ge=0)] = 10_000
     session_ttl_s: _Seconds = 1800.0
     threads: _Positive = 1
@@ -154,6 +156,20 @@ class LimitsConfig(StrictModel):
     max_embedding_inputs: _Positive = 256
 
 
+class FeedbackConfig(StrictModel):
+    """The log of decisions, which `/v1/feedback` adds to.
+
+    `directory` defaults to `$COLLEGIUM_HOME/feedback`. `keep_text` keeps the user's last message,
+    too; without it only the features that the gate read.
+    """
+
+    enabled: bool = True
+    directory: str | None = None
+    keep_text: bool = False
+    max_rows: _Positive = 100_000
+    max_age_days: Annotated[float, Field(gt=0)] = 90.0
+
+
 class TelemetryConfig(StrictModel):
     """Traces go out by the standard OTEL_* variables; without an endpoint nothing is exported."""
 
@@ -189,6 +205,7 @@ class Config(StrictModel):
     sampling: SamplingConfig = SamplingConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     limits: LimitsConfig = LimitsConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     server: ServerConfig = ServerConfig()
 

@@ -50,6 +50,7 @@ def anchor(body: dict[str, Any], folder: Path) -> dict[str, Any]:
         body["router"]["weights"] = _absolute(body["router"]["weights"], folder)
     body["router"]["versions"] = _absolute(body["router"]["versions"], folder)
     body["retrieval"]["directory"] = _absolute(body["retrieval"]["directory"], folder)
+    body["feedback"]["directory"] = _absolute(body["feedback"]["directory"], folder)
     return body
 
 

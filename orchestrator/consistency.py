@@ -37,6 +37,7 @@ def conflicts(body: Body) -> Iterator[PydanticCustomError]:
     if experts:
         yield from _wrong_generalist(experts, body.get("generalist", "general"))
         yield from _disabled_generalist(experts, body.get("generalist", "general"))
+    yield from _fruitless_exploration(body)
     if "auto" in experts:
         what = "is a reserved name, it asks for routing: choose another"
         yield refuse("reserved", "experts.auto", what)
@@ -124,6 +125,14 @@ def _differing_deployments(experts: Mapping[str, Body]) -> Iterator[PydanticCust
                     f"the experts of model {model!r} share one deployment: give them equal "
                     "settings, set them at one expert only, or set `placement: apart`",
                 )
+
+
+def _fruitless_exploration(body: Body) -> Iterator[PydanticCustomError]:
+    rate = _mapping(body.get("router")).get("explore", 0)
+    kept = _mapping(body.get("feedback")).get("enabled", True)
+    if isinstance(rate, int | float) and rate > 0 and kept is False:
+        what = f"is {rate}, but `feedback.enabled` is false: nobody would learn from it"
+        yield refuse("explore", "router.explore", f"{what}. Switch on the one, or off the other")
 
 
 def _deployment(expert: Body) -> DeploymentConfig | None:

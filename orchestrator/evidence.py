@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from orchestrator.config import Config
-from orchestrator.registry import open_registry
-from orchestrator.replicas import open_encoder, open_policy
+from orchestrator.registry import open_policy, open_registry
+from orchestrator.replicas import open_encoder
 from router.conformal import safe_threshold
 from router.dataset import DatasetError, LabelledPrompt, balance, fingerprint, read_prompts
-from router.features import salient
+from router.features import featurize
 from router.flips import read_parallel
 from router.gate import Gate
 from router.losses import LossError, LossTable, read_losses
@@ -114,7 +116,11 @@ def _open(sources: Sources) -> tuple[Router, EncoderMemory, VectorCache]:
     memory = EncoderMemory(cache)
     alone = sources.gate is not None and sources.config is None
     experts = gate.labels if alone else tuple(config.experts)
-    return Router(gate, memory, experts, config.generalist, open_policy(config, gate)), memory, cache
+    return (
+        Router(gate, memory, experts, config.generalist, open_policy(config, gate)),
+        memory,
+        cache,
+    )
 
 
 def _losses(paths: Sequence[Path]) -> LossTable | None:
@@ -140,7 +146,7 @@ def _peers(
     texts = [row.text for row in taught]
     memory.learn(texts, progress)
     known = None if losses is None else losses.matrix(texts, router.experts)
-    vectors = memory([salient(text) for text in texts])
+    vectors = np.stack([featurize([("user", text)], memory).vector for text in texts])
     given = lessons(taught, vectors, router.experts, known)
     peers = fit_peers(given, sources.seed)
     return (*peers, semantic_router(python, given)) if python else peers

@@ -34,6 +34,7 @@ from orchestrator.errors import (
 )
 from orchestrator.grounding import ground
 from orchestrator.ports import RetrieverPort, RouterPort
+from orchestrator.recorder import Recorder
 from orchestrator.report import describe, report, tokens
 from orchestrator.request import Grounding, Weighting
 from orchestrator.surroundings import Surroundings
@@ -80,9 +81,10 @@ class Pipeline:
         retriever: RetrieverPort,
         combiner: Combiner,
         telemetry: Telemetry,
+        recorder: Recorder | None = None,
     ) -> None:
         self._config, self._router, self._retriever = config, router, retriever
-        self._combiner, self._telemetry = combiner, telemetry
+        self._combiner, self._telemetry, self._recorder = combiner, telemetry, recorder
         self._surroundings = Surroundings(config, combiner.loads)
 
     async def answer(self, task: Task, trace: Carrier) -> AsyncGenerator[Delta | Finish, None]:
@@ -92,7 +94,7 @@ class Pipeline:
             CollegiumError: of the kind that the caller should see.
         """
         timings = Timings(task.started)
-        decision = await self._route(task, timings, trace)
+        decision = await self._route(task, timings, trace, "chat")
         self._surroundings.remember(task, decision)
         team = self._team(task, decision)
         passages = await self._retrieve(task, decision, timings, trace)
@@ -109,13 +111,15 @@ class Pipeline:
                 if text or chunk.logprobs:
                     yield Delta(text, chunk.logprobs)
         timings.mark("total")
+        if self._recorder is not None:
+            self._recorder.end(task, stood_in=outcome.fallback)
         routing = report(task, decision, team, outcome, passages, timings.marks)
         yield _finish(last, marker.citations, routing)
 
     async def route(self, task: Task, trace: Carrier) -> RoutingReport:
         """The decision on a task without an answer."""
         timings = Timings(task.started)
-        decision = await self._route(task, timings, trace)
+        decision = await self._route(task, timings, trace, "route")
         team = self._team(task, decision)
         outcome = Outcome(team.mode, spoke=team.experts)
         found = report(task, decision, team, outcome, (), timings.marks)
@@ -147,7 +151,7 @@ class Pipeline:
             if isinstance(result, BaseException)
         ]
 
-    async def _route(self, task: Task, timings: Timings, trace: Carrier) -> Decision:
+    async def _route(self, task: Task, timings: Timings, trace: Carrier, kind: str) -> Decision:
         with self._telemetry.span("collegium.route", trace) as span, _for_caller():
             try:
                 situation = self._surroundings.situation(task)
@@ -160,6 +164,8 @@ class Pipeline:
             except ConversationError as error:
                 raise InvalidRequest(str(error), param="messages") from error
             span.set_attributes(describe(decision))
+        if self._recorder is not None:
+            self._recorder.note(task, decision, situation, kind)
         timings.mark("route")
         return decision
 

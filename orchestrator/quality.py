@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from orchestrator.request import NonNegative, StrictModel, refuse
+from orchestrator.request import NonNegative
+from orchestrator.strict_model import StrictModel, refuse
 
 Metric = Annotated[str, Field(pattern=r"^[^\s.]+(\.[^\s.]+)*$")]
 

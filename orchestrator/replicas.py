@@ -22,20 +22,18 @@ from experts.local import LocalExperts, LocalSpec
 from experts.remote import RemoteExpert, RemoteSpec
 from experts.store import ModelStore, default_home
 from orchestrator.config import Config
-from orchestrator.registry import open_registry
+from orchestrator.registry import open_policy, open_registry
 from orchestrator.report import tokens
 from orchestrator.telemetry import Carrier, Telemetry, failing
 from retrieval.embeddings import Embeddings
 from retrieval.encoder import Encoder
 from retrieval.index import Index
 from retrieval.passage import Passage
-from router.conformal import promised_confidence
 from router.counts import Count
 from router.decision import Decision
 from router.gate import Gate
 from router.live import LiveRouter
 from router.overrides import Overrides
-from router.policy import Policy
 from router.router import Router
 from router.situation import CALM, Situation
 
@@ -50,22 +48,6 @@ def open_encoder(config: Config, threads: int) -> Encoder:
     folder = ModelStore().resolve(model.source, revision=model.revision)
     device = "cpu" if model.device == "auto" else model.device
     return Encoder(folder, threads=threads, device=device)
-
-
-def open_policy(config: Config, gate: Gate) -> Policy:
-    """The policy of the configuration over this gate.
-
-    Raises:
-        GateError: the gate does not promise `router.max_risk`.
-    """
-    settings = config.router
-    policy = Policy(settings.top_k, settings.top_p, min_weight=settings.min_weight)
-    if settings.min_confidence is not None:
-        return replace(policy, min_confidence=settings.min_confidence)
-    if settings.max_risk is not None:
-        confidence = promised_confidence(gate.metadata, settings.max_risk)
-        return replace(policy, min_confidence=confidence, max_risk=settings.max_risk)
-    return policy
 
 
 def collections_folder(config: Config) -> Path:
@@ -87,8 +69,13 @@ class RouterReplica:
             policy, general = open_policy(config, gate), config.generalist
             return Router(gate, encoder.encode, experts, general, policy, languages, disabled)
 
-        sampled = config.router.sampled_per_hour
-        self._router = LiveRouter(open_registry(config), build, sampled=sampled)
+        self._router = LiveRouter(
+            open_registry(config),
+            build,
+            exploration=config.router.explore,
+            keep_features=config.feedback.enabled,
+            sampled=config.router.sampled_per_hour,
+        )
 
     async def route(
         self,

@@ -12,6 +12,7 @@ from orchestrator.telemetry import Attribute
 from orchestrator.wire import RoutedExpert, RoutedOthers, RoutingReport
 from retrieval.passage import Passage
 from router.decision import Decision
+from router.logged_decision import draw_of
 from router.ranking import Candidate
 
 MOST_CANDIDATES = 64
@@ -32,12 +33,15 @@ def report(
     shown = _shown(decision, list(spoke))
     notes = [decision.reason, team.note, *outcome.notes]
     used = "used" if passages else "none"
+    draw = draw_of(decision)
     return RoutingReport(
-        decision_id=task.id.replace("chatcmpl-", "dec-"),
+        decision_id=task.decision_id,
         router_version=decision.router_version,
         mode=str(outcome.mode),
         reason="; ".join(note for note in notes if note),
         fallback=decision.fallback or outcome.fallback,
+        explored=draw.explored,
+        propensity=draw.propensity,
         experts=[
             RoutedExpert(name=n, weight=w, probability=chances.get(n, 0.0))
             for n, w in spoke.items()
@@ -67,6 +71,8 @@ def describe(decision: Decision) -> dict[str, Attribute]:
         "collegium.routing.reason": decision.reason,
         "collegium.routing.fallback": decision.fallback,
         "collegium.routing.abstained": decision.abstained,
+        "collegium.routing.explored": draw_of(decision).explored,
+        "collegium.routing.propensity": draw_of(decision).propensity,
         "collegium.routing.router_version": decision.router_version,
     }
 

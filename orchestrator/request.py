@@ -8,7 +8,7 @@ null means "not given" wherever a key is optional, as in OpenAI's API
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, JsonValue, Strict, Tag
+from pydantic import AfterValidator, Discriminator, Field, JsonValue, Strict, Tag
 from pydantic import model_validator as validator
 
 from orchestrator.identity import HIGHEST_PRIORITY
@@ -20,6 +20,9 @@ AUTO = "auto"
 
 LONGEST_SESSION = 128
 """Characters of a session's name."""
+
+LONGEST_DECISION, LONGEST_COMMENT = 128, 2_000
+"""Characters of a decision's name, and of a comment on it."""
 
 Count = Annotated[int, Strict(), Field(ge=1)]
 Switch = Annotated[bool, Strict()]
@@ -231,3 +234,44 @@ class EmbeddingsRequest(StrictModel):
     def texts(self) -> list[str]:
         """The texts to embed, in order."""
         return [self.input] if isinstance(self.input, str) else self.input
+
+
+def _encodable(text: str) -> str:
+    # JSON may carry lone surrogates, which neither files nor responses can hold.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+class Thumb(StrEnum):
+    """A score in a word: 1 or -1."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class FeedbackRequest(StrictModel):
+    """The body of `POST /v1/feedback`; at least one of score, thumb and expert."""
+
+    decision_id: Annotated[
+        str, Field(min_length=1, max_length=LONGEST_DECISION), AfterValidator(_encodable)
+    ]
+    score: Preference | None = None
+    thumb: Thumb | None = None
+    expert: Annotated[Name, AfterValidator(_encodable)] | None = None
+    comment: (
+        Annotated[str, Field(max_length=LONGEST_COMMENT), AfterValidator(_encodable)] | None
+    ) = None
+
+    @validator(mode="after")
+    def _say_one_thing(self) -> Self:
+        if self.score is not None and self.thumb is not None:
+            raise refuse("two_scores", "score", "and `thumb` both say how good it was: give one")
+        if self.value is None and self.expert is None:
+            raise refuse("no_opinion", "score", "or `thumb` or `expert` must be given")
+        return self
+
+    @property
+    def value(self) -> float | None:
+        """The score, a thumb's included."""
+        if self.thumb is not None:
+            return 1.0 if self.thumb is Thumb.UP else -1.0
+        return self.score

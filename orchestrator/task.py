@@ -24,10 +24,15 @@ from orchestrator.request import (
 )
 from router.overrides import Overrides
 
+_ANSWER, _DECISION = "chatcmpl-", "dec-"
+
 
 @dataclass(frozen=True)
 class Task:
-    """What the pipeline needs to know of a request. `deadline` is on the monotonic clock."""
+    """What the pipeline needs to know of a request. `deadline` is on the monotonic clock.
+
+    `store` is false where the caller wants nothing of what was said kept.
+    """
 
     id: str
     model: str
@@ -43,6 +48,7 @@ class Task:
     started: float = field(default_factory=time.monotonic)
     deadline: float | None = None
     session: str | None = None
+    store: bool = True
 
     @property
     def query(self) -> str:
@@ -53,6 +59,11 @@ class Task:
     def key(self) -> str:
         """What decides whether a canary version of the router acts: a session keeps its version."""
         return self.id if self.session is None else f"{self.principal.tenant}\n{self.session}"
+
+    @property
+    def decision_id(self) -> str:
+        """The name of the decision on it: the answer's own, with another beginning."""
+        return decision_id(self.id)
 
     @property
     def forced(self) -> bool:
@@ -74,7 +85,7 @@ def accept(
     overrides = _overrides(request, routing, principal, config)
     check_seats(request, routing, overrides, config)
     return Task(
-        id=f"chatcmpl-{secrets.token_hex(12)}",
+        id=f"{_ANSWER}{secrets.token_hex(12)}",
         model=request.model,
         messages=messages,
         sampling=_sampling(request, config),
@@ -88,7 +99,13 @@ def accept(
         started=started,
         deadline=started + routing.deadline_ms / 1000 if routing.deadline_ms else None,
         session=_session(routing, session),
+        store=request.store is not False,
     )
+
+
+def decision_id(name: str) -> str:
+    """The name of a decision, by itself or by that of its answer."""
+    return name.replace(_ANSWER, _DECISION, 1) if name.startswith(_ANSWER) else name
 
 
 def model_names(config: Config, principal: Principal) -> list[str]:

@@ -15,12 +15,14 @@ from orchestrator.request import (
     ChatMessage,
     ChatRequest,
     EmbeddingsRequest,
+    FeedbackRequest,
     Grounding,
     Mode,
     Role,
     RoutingOptions,
     StreamOptions,
     TextPart,
+    Thumb,
     Weighting,
 )
 from orchestrator.strict_model import StrictModel
@@ -40,6 +42,8 @@ __all__ = [
     "EmbeddingsResponse",
     "ErrorBody",
     "ErrorDetail",
+    "Feedback",
+    "FeedbackRequest",
     "Grounding",
     "Mode",
     "ModelCard",
@@ -53,6 +57,7 @@ __all__ = [
     "StreamOptions",
     "StrictModel",
     "TextPart",
+    "Thumb",
     "TokenLogprob",
     "TopLogprob",
     "UrlCitation",
@@ -147,7 +152,8 @@ class RoutingReport(_Response):
     `experts` are the chosen (weights sum to 1), `candidates` all, generalist included
     (probabilities sum to 1); of many, those that are not listed stand together in `others`.
     `method` tells how a mixture was computed, None where nothing was generated. `timings_ms` are
-    milliseconds by step.
+    milliseconds by step. `explored` tells that chance chose, `propensity` how likely it was that
+    just these experts would act.
     """
 
     decision_id: str
@@ -158,6 +164,8 @@ class RoutingReport(_Response):
     experts: list[RoutedExpert]
     candidates: list[RoutedExpert]
     others: RoutedOthers | None = OMITTED
+    explored: bool = False
+    propensity: float = 1.0
     k: int
     method: str | None = None
     weighting: str | None = None
@@ -258,6 +266,17 @@ class EmbeddingsResponse(_Response):
     data: list[Embedding]
     model: str
     usage: Usage
+
+
+class Feedback(_Response):
+    """The body that answers `POST /v1/feedback`: what is kept about the decision now."""
+
+    object: Literal["feedback"] = "feedback"
+    decision_id: str
+    score: float | None = None
+    expert: str | None = None
+    comment: str | None = None
+    replaced: bool = False
 
 
 class ErrorDetail(_Response):

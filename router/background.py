@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,14 +46,11 @@ def choose_rows(unseen: int, fitted: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def make_background(
-    features: npt.NDArray[np.float32],
-    logits: npt.NDArray[np.float32],
-    targets: Matrix,
-    vector_dimensions: int,
+    vectors: npt.NDArray[np.float32], logits: npt.NDArray[Any], targets: Matrix
 ) -> Background:
-    """Return the background of these rows: joined features, the gate's logits, label shares."""
+    """Return the background of these rows: sentence vectors, the gate's logits, label shares."""
     return Background(
-        vectors=features[:, :vector_dimensions].astype(np.float16),
+        vectors=vectors.astype(np.float16),
         logits=np.asarray(logits, dtype=np.float32),
         targets=targets.astype(np.float32),
     )

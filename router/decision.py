@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
+from router.draw import Draw
 from router.features import Vector
 from router.ranking import Candidate, Ranking
 
@@ -18,6 +22,9 @@ class Decision:
     weights sum to 1. `fallback` tells that the generalist stands in for an expert, `abstained`
     that it does so because no expert was probable enough. `seconds` is the time of routing,
     `vector` [d] the conversation's sentence vector, for retrieval.
+
+    For a log: `draw` tells what chance had to do with it, None where nothing was left to chance;
+    `features` is what the gate read, as float16, None unless the router was asked to keep it.
     """
 
     candidates: Sequence[Candidate]
@@ -29,6 +36,8 @@ class Decision:
     router_version: str
     seconds: float = field(compare=False)
     vector: Vector = field(compare=False, repr=False)
+    draw: Draw | None = None
+    features: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
 
     @property
     def ranking(self) -> Ranking:

@@ -10,7 +10,7 @@ label then counts for another one.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from router.background import Background
 from router.calibration import Matrix, log_sigmoid, softmax
-from router.features import FEATURE_VERSION, feature_dimensions
+from router.features import FEATURE_VERSION
 from router.gate_error import GateError
 from router.gate_folder import (
     METADATA_FILE,
@@ -34,15 +34,14 @@ from router.gate_folder import (
     taught_tensors,
     write_gate,
 )
+from router.parts import columns, strongest
 from router.prototypes import Prototype, fit_prototype
 from router.surface import SURFACE_DIMENSIONS
 from router.taught import Taught, join_prototype
 
-__all__ = ["METADATA_FILE", "WEIGHTS_FILE", "Gate", "GateError", "empty_gate"]
+__all__ = ["METADATA_FILE", "WEIGHTS_FILE", "Gate", "GateError"]
 
-MANY = 64
-"""From so many units on, a row's zeros are left out of the product."""
-
+MANY = 64  # From so many units on, a row's zeros are left out of the product.
 _HEAD = ("format", "version", "features", "rows")
 
 
@@ -126,7 +125,25 @@ class Gate:
 
     def probabilities(self, features: npt.NDArray[np.float32]) -> Matrix:
         """Return the calibrated probabilities [..., labels] of joined features."""
-        return self._shared(self._logits(features), features[..., : self.vector_dimensions])
+        scores = log_sigmoid(self._logits(features))
+        return self._shared(scores, self._odds(features[..., : self.vector_dimensions]))
+
+    def judge(
+        self,
+        features: npt.NDArray[np.float32],
+        starts: Sequence[int] | npt.NDArray[np.int64],
+        generalist: str,
+    ) -> Matrix:
+        """Return the calibrated probabilities [n, labels] of texts given by their parts.
+
+        Text i has the rows of `features` [m, features] from `starts[i]` to the next start. The
+        parts are judged together as `router.parts` says.
+        """
+        scores = log_sigmoid(self._logits(features))
+        odds = self._odds(features[:, : self.vector_dimensions])
+        if odds is not None:
+            odds = np.maximum.reduceat(odds, starts, axis=0)
+        return self._shared(strongest(scores, starts, columns(self._units, generalist)), odds)
 
     def known_background(self) -> Background:
         """Return the background. Raises `GateError` where there is none."""
@@ -140,22 +157,20 @@ class Gate:
     def background_probabilities(self) -> Matrix:
         """Return the probabilities [rows, labels] of the background. Raises `GateError`."""
         known = self.known_background()
-        return self._shared(known.logits, known.vectors.astype(np.float32))
+        return self._shared(log_sigmoid(known.logits), self._odds(known.vectors))
 
     def background_targets(self) -> Matrix:
         """Return the label shares [rows, labels] of the background. Raises `GateError`."""
         targets = self.known_background().targets.astype(np.float64)
-        found = np.zeros((len(targets), len(self.labels)))
-        for place, label in enumerate(self._units):
-            found[:, self.labels.index(label)] += targets[:, place]
-        return found
+        later = len(self.labels) - self._owners.shape[1]
+        return np.pad(targets @ self._owners, ((0, 0), (0, later)))
 
     def prototype(self, features: npt.NDArray[np.float32], share: float | None = None) -> Prototype:
         """Return a prototype of joined features [examples, features], as `with_prototype` takes it.
 
         The expert is taken to be asked for in a `share` of the traffic, above 0 and below 1; unless
-        given, as often as any that the gate was trained for. Raises `PrototypeError` for examples that none can be made of, `GateError` for a gate
-        without a background.
+        given, as often as any that the gate was trained for. Raises `PrototypeError` for examples
+        that none can be made of, `GateError` for a gate without a background.
         """
         dimensions = self.vector_dimensions
         if features.ndim != 2 or features.shape[1] != self.weight.shape[1]:
@@ -173,18 +188,12 @@ class Gate:
         taught = join_prototype(self.taught, name, prototype)
         return replace(self, labels=(*self.labels, name), taught=taught)
 
-    def with_expert(self, name: str, features: npt.NDArray[np.float32]) -> "Gate":
-        """Return the gate with one more label, made from joined features [20 to 50, features].
-
-        Raises what `prototype` and `with_prototype` do.
-        """
-        return self.with_prototype(name, self.prototype(features))
-
     def without(self, name: str, heir: str) -> "Gate":
         """Return the gate without a label.
 
         Without a taught one it is as it was before. The unit of a trained one counts for `heir`
-        from then on, and its rows leave the background. Raises `GateError` for a name that is no label, or the heir's own.
+        from then on, and its rows leave the background. Raises `GateError` for a name that is no
+        label, or the heir's own.
         """
         if name not in self.labels:
             raise GateError(f"{name!r} is no label; there are {', '.join(self.labels)}.")
@@ -197,8 +206,7 @@ class Gate:
         if heir in later:
             raise GateError(f"{heir!r} was taught; a trained label is left to a trained one.")
         rows = tuple(heir if label == name else label for label in self._units)
-        gone = [place for place, label in enumerate(self._units) if label == name]
-        background = self.background.without(gone) if self.background else None
+        background = self.background and self.background.without(columns(self._units, name))
         labels = (*dict.fromkeys(rows), *later)
         return replace(self, labels=labels, rows=rows, background=background)
 
@@ -206,7 +214,6 @@ class Gate:
         """Write `gate.safetensors` and `gate.json` into the folder, which is made if need be."""
         more = {**taught_tensors(self.taught), **background_tensors(self.background)}
         head = {
-            # Without anything new, programs that know the first format alone can read it.
             "format": 2 if more or self.rows else 1,
             "version": self.version,
             "labels": list(self.labels),
@@ -215,8 +222,8 @@ class Gate:
             "temperature": self.temperature,
             **({"rows": list(self.rows)} if self.rows else {}),
         }
-        tensors = {"weight": self.weight, "bias": self.bias, **more}
-        write_gate(folder, {**head, **self.metadata, **head}, tensors)
+        more |= {"weight": self.weight, "bias": self.bias}
+        write_gate(folder, {**head, **self.metadata, **head}, more)
 
     @classmethod
     def load(cls, folder: Path) -> "Gate":
@@ -252,11 +259,15 @@ class Gate:
         later = len(self.taught.names) if self.taught else 0
         return self.rows or self.labels[: len(self.labels) - later]
 
-    def _shared(self, logits: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> Matrix:
-        shares = softmax(log_sigmoid(logits), self.temperature)
+    def _shared(self, scores: Matrix, odds: npt.NDArray[np.float32] | None) -> Matrix:
+        """Of the units' scores and the taught experts' odds, if there are any."""
+        shares = softmax(scores, self.temperature)
         if self.rows:
             shares = shares @ self._owners
-        return shares if self.taught is None else self.taught.join(shares, vectors)
+        return shares if self.taught is None or odds is None else self.taught.join(shares, odds)
+
+    def _odds(self, vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
+        return None if self.taught is None else self.taught.logits(vectors.astype(np.float32))
 
     def _logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if features.ndim > 1 or len(self.weight) < MANY:
@@ -286,10 +297,3 @@ class Gate:
                 raise GateError(f"background: its logits are not of {len(self.weight)} units.")
         if len(sizes) > 1:
             raise GateError(f"sentence vectors of several lengths: {sorted(sizes)}.")
-
-
-def empty_gate(labels: tuple[str, ...], vector_dimensions: int, encoder: str = "") -> Gate:
-    """Return a gate of zeros, to which every label is equally probable."""
-    columns = feature_dimensions(vector_dimensions)
-    weight = np.zeros((len(labels), columns), dtype=np.float32)
-    return Gate(labels, weight, np.zeros(len(labels), dtype=np.float32), encoder=encoder)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from router.comparison_log import LOG_FOLDER, ComparisonLog
 from router.counts import Count, Counts
 from router.decision import Decision
+from router.exploration import explore, may_explore
 from router.follower import POLL_S, RETRY_S, Follower
 from router.gate import Gate
 from router.observer import Observer, Sight
@@ -25,6 +29,8 @@ class LiveRouter:
 
     `build` makes a router of a gate. Pairs of decisions are logged in the registry's folder, and
     there it is noted how often experts are asked, with `sampled` sentence vectors an hour.
+    `exploration` is the share of requests that are explored (`exploration.py`); `keep_features`
+    puts what the gate read into every decision, for a log.
     Raises `VersionError` where not even version 0 can be loaded.
     """
 
@@ -33,10 +39,13 @@ class LiveRouter:
         registry: Registry,
         build: Callable[[Gate], Router],
         *,
+        exploration: float = 0.0,
+        keep_features: bool = False,
         poll_s: float = POLL_S,
         retry_s: float = RETRY_S,
         sampled: int = ROWS_PER_HOUR,
     ) -> None:
+        self._exploration, self._keep_features = exploration, keep_features
         self._counts = Counts()
         self._traffic = Traffic(registry.folder / TRAFFIC_FOLDER, self._counts, rows=sampled)
         self._observer = Observer(ComparisonLog(registry.folder / LOG_FOLDER), self._counts)
@@ -56,8 +65,9 @@ class LiveRouter:
     ) -> Decision:
         """Return the decision on a conversation, as `Router.route` does.
 
-        `key` names the session or the request: a canary's share is drawn by it. A request without
-        one is no traffic (a probe): the current version decides, and nothing is counted.
+        `key` names the session or the request: a canary's share and exploration are drawn by it. A
+        request without one is no traffic (a probe): the current version decides, and nothing is
+        counted, explored or kept.
         """
         started = time.perf_counter()
         cast = self._follower.cast
@@ -74,6 +84,10 @@ class LiveRouter:
             # Weights that the caller set say nothing about a version.
             if overrides.weights is None:
                 self._observer.offer(Sight(cast, role, decision, decide))
+            if self._exploration > 0.0 and may_explore(overrides, situation):
+                decision = explore(decision, self._exploration, key)
+            if self._keep_features:
+                decision = replace(decision, features=features.joined().astype(np.float16))
         return decision
 
     @property

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from router.features import Encoder, Vector, salient
+from router.features import Encoder, Vector
+from router.parts import parts
 from router.vectors import Progress, VectorCache
 
 
@@ -21,7 +22,7 @@ class EncoderMemory:
 
     def learn(self, texts: Sequence[str], progress: Progress | None = None) -> None:
         """Encode these prompts as routing will ask for them; `progress` as in `VectorCache`."""
-        wanted = dict.fromkeys(salient(text) for text in texts)
+        wanted = dict.fromkeys(part for text in texts for part in parts(text))
         missing = [text for text in wanted if text not in self._vectors]
         if not missing:
             return

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from router.dataset import LabelledPrompt
-from router.evaluation import feature_matrix
-from router.features import Encoder, salient
+from router.evaluation import read
+from router.features import Encoder
 from router.gate import Gate
 from router.intervals import RESAMPLES, Interval, bootstrap
 from router.scores import auroc
@@ -36,8 +36,7 @@ def unfamiliarity(
     Each label's unit is a judgement of its own, so all may be low, which shared probabilities
     cannot be.
     """
-    vectors = encoder([salient(row.text) for row in rows])
-    units = np.exp(gate.scores(feature_matrix(rows, vectors)))
+    units = np.exp(read(rows, encoder).scores(gate, generalist))
     experts = [place for place, label in enumerate(gate.labels) if label != generalist]
     return np.asarray(1.0 - units[:, experts].max(axis=1), dtype=np.float64)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from router.calibration import negative_log_likelihood
 from router.dataset import LabelledPrompt
-from router.features import salient
+from router.features import featurize
 from router.flips import count_flips, measure_translation, sample
 from router.gate import Gate
 from router.intervals import RESAMPLES, Interval, Macro, bootstrap, mean_interval
@@ -256,7 +256,8 @@ def _robustness(evidence: Evidence, progress: Progress | None) -> dict[str, Any]
 def _ask_peers(evidence: Evidence) -> dict[str, Answers]:
     if not evidence.peers:
         return {}
-    vectors = evidence.memory([salient(row.text) for row in evidence.rows])
+    texts = [row.text for row in evidence.rows]
+    vectors = np.stack([featurize([("user", t)], evidence.memory).vector for t in texts])
     return {peer.name: peer.answer(vectors) for peer in evidence.peers}
 
 

@@ -116,13 +116,13 @@ class Router:
         return lean(probabilities, said, self.generalist, overrides, situation, self._languages)
 
     def _probabilities(self, features: Features) -> Chances:
-        found = len(features.vector)
+        found = features.vectors.shape[1]
         if found != self.gate.vector_dimensions:
             raise GateError(
                 f"the gate reads sentence vectors of {self.gate.vector_dimensions} numbers "
                 f"({self.gate.encoder or 'encoder not named'}); this encoder gives {found}."
             )
-        row = self.gate.probabilities(features.joined())
+        row = self.gate.judge(features.joined(), [0], self.generalist)[0]
         shared = np.bincount(self._heirs, weights=row, minlength=len(self.experts))
         return Chances(self._roster, np.asarray(shared, dtype=np.float64))
 

@@ -2,8 +2,9 @@
 
 A row whose answer every expert was measured on gets the soft target q = softmax(−ℓ n / τ), with ℓ
 the mean loss in nats per token and n the answer's tokens, `LONGEST` at most: the posterior of the
-experts after so much of the answer, softened by τ (the signal of Branch-Train-Merge, Li et al. 2022,
-arXiv 2208.03306, and of DEMix, Gururangan et al. 2021, arXiv 2108.05036, distilled into the gate).
+experts after so much of the answer, softened by τ (the signal of Branch-Train-Merge, Li et al.
+2022, arXiv 2208.03306, and of DEMix, Gururangan et al. 2021, arXiv 2108.05036, distilled into the
+gate).
 """
 
 from __future__ import annotations

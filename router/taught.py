@@ -35,9 +35,12 @@ class Taught:
         """Return the log odds [..., experts] of sentence vectors [..., d]."""
         return np.asarray(vectors @ self.weight.T + self.bias, dtype=np.float32)
 
-    def join(self, shares: Matrix, vectors: npt.NDArray[Any]) -> Matrix:
-        """Return the probabilities [..., labels + experts] beside those of the trained labels."""
-        logits = self.logits(vectors).astype(np.float64)
+    def join(self, shares: Matrix, odds: npt.NDArray[Any]) -> Matrix:
+        """Return the probabilities [..., labels + experts] beside those of the trained labels.
+
+        `shares` [..., labels] are those, `odds` [..., experts] what `logits` gives.
+        """
+        logits = odds.astype(np.float64)
         # No power is above 1, so that nothing overflows.
         most = np.maximum(logits.max(axis=-1, keepdims=True), 0.0)
         powers, rest = np.exp(logits - most), np.exp(-most)

@@ -85,7 +85,8 @@ def example_features(texts: Sequence[str], encoder: Encoder) -> Features:
     """Return the joined features [texts, features] of prompts, each a conversation of its own."""
     memory = EncoderMemory(encoder)
     memory.learn(texts)
-    return np.stack([featurize([("user", text)], memory).joined() for text in texts])
+    found = [featurize([("user", text)], memory) for text in texts]
+    return np.stack([np.concatenate([one.vector, one.surfaces[0]]) for one in found])
 
 
 def teach(
@@ -94,7 +95,7 @@ def teach(
     """Return the gate with one more expert, made from joined features, and what that does.
 
     `share` is as in `Gate.prototype`. The gate's own figures (`held_out` in its metadata) are moved
-    by what the background shows. Raises what `Gate.with_expert` does.
+    by what the background shows. Raises what `Gate.prototype` and `Gate.with_prototype` do.
     """
     prototype = gate.prototype(features, share)
     taught = gate.with_prototype(name, prototype)

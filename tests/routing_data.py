@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.dataset import LabelledPrompt, fingerprint
+from router.features import feature_dimensions
 from router.gate import Gate
 from router.losses import AnswerLoss, LossTable
 from router.training import train_gate
@@ -66,3 +67,15 @@ def table(rows: Sequence[LabelledPrompt], seed: int = 0, spread: float = 0.02) -
         ]
         found.rows[fingerprint(row.text)] = AnswerLoss(tuple(losses), 10)
     return found
+
+
+def empty_gate(labels: tuple[str, ...], vector_dimensions: int, encoder: str = "") -> Gate:
+    """Return a gate of zeros, to which every label is equally probable."""
+    columns = feature_dimensions(vector_dimensions)
+    weight = np.zeros((len(labels), columns), dtype=np.float32)
+    return Gate(labels, weight, np.zeros(len(labels), dtype=np.float32), encoder=encoder)
+
+
+def with_expert(gate: Gate, name: str, features: npt.NDArray[np.float32]) -> Gate:
+    """The gate with one more label, made of joined features."""
+    return gate.with_prototype(name, gate.prototype(features))

@@ -222,10 +222,10 @@ def test_a_wrong_language_or_price_is_named(key: str, value: object) -> None:
 def test_all_faults_of_one_section_are_listed_at_once() -> None:
     assert faults(body(router={"topk": 3, "top_p": 7, "wieghts": "x", "threads": 0})) == [
         "`router.topk` is not a known key; did you mean `top_k`? Allowed: deployment, "
-        "gates, load_balance, max_risk, max_sessions, min_confidence, min_weight, "
+        "explore, gates, load_balance, max_risk, max_sessions, min_confidence, min_weight, "
         "session_ttl_s, threads, top_k, top_p, versions, weights.",
         "`router.wieghts` is not a known key; did you mean `weights`? Allowed: deployment, "
-        "gates, load_balance, max_risk, max_sessions, min_confidence, min_weight, "
+        "explore, gates, load_balance, max_risk, max_sessions, min_confidence, min_weight, "
         "session_ttl_s, threads, top_k, top_p, versions, weights.",
         "`router.top_p` must be less than or equal to 1, but 7 was found.",
         "`router.threads` must be greater than or equal to 1, but 0 was found.",
@@ -317,6 +317,7 @@ def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:
     found = body(
         router={"weights": "embedded-gates", "versions": "versions"},
         retrieval={"directory": "../collections"},
+        feedback={"directory": "feedback"},
         encoder={"source": "./encoder"},
     )
     found["models"] |= {
@@ -337,6 +338,7 @@ def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:
         "code": "embedded:code",
         "far": "/adapters/far",
     }
+    assert config.feedback.directory == f"{tmp_path}/feedback"
     assert {name: model.source for name, model in config.models.items()} == {
         "base": "smollm2-135m-instruct",
         "hub": "Qwen/Qwen3-8B",

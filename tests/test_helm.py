@@ -89,6 +89,7 @@ def test_the_default_configuration_is_the_services_own_but_for_placement() -> No
     ours, embedded = Config.check(DEFAULT).model_dump(), Config.load().model_dump()
     for body in (ours, embedded):
         del body["retrieval"]["deployment"], body["router"]["deployment"]
+        del body["server"]["deployment"]
         for expert in body["experts"].values():
             del expert["deployment"]
     assert ours == embedded
@@ -151,6 +152,10 @@ REMOTE = {"base_url": "https://a.example.com/v1", "model": "m", "api_key_env": "
         (
             {"config": configured(router={})},
             "config.router.deployment.resources.custom needs",
+        ),
+        (
+            {"config": configured(server={})},
+            "config.server.deployment.resources.custom needs",
         ),
         ({"head": {"customResources": {"collegium_state": None}}}, "must offer collegium_state"),
         (

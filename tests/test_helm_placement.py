@@ -128,7 +128,7 @@ def test_every_pod_mounts_the_volume_of_the_routers_versions_for_writing() -> No
         assert "router" not in mounts
 
 
-@pytest.mark.parametrize("part", ["retrieval", "router"])
+@pytest.mark.parametrize("part", ["retrieval", "router", "server"])
 def test_what_needs_the_state_can_only_run_on_the_head(part: str) -> None:
     for case in ("default", "gpu", "baked"):
         (application,) = manifests.serve_config(rendered(case))["applications"]

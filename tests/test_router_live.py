@@ -23,7 +23,7 @@ from router.comparison import divergence
 from router.comparison_log import LOG_FOLDER, read_pairs
 from router.decision import Decision
 from router.features import ConversationError, Features
-from router.gate import WEIGHTS_FILE, Gate, empty_gate
+from router.gate import WEIGHTS_FILE, Gate
 from router.lineup import LINEUP_FILE, VersionError
 from router.live import LiveRouter
 from router.observer import WAITING
@@ -31,6 +31,7 @@ from router.overrides import Overrides
 from router.router import NO_OVERRIDES, Router
 from router.situation import CALM, Situation
 from router.versions import Registry
+from tests.routing_data import empty_gate
 
 TEXTS = ["python", "contract", "hola", "python contract", "banana", "hola python", "code python"]
 

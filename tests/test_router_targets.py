@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from router.calibration import log_sigmoid, softmax
+from router.dataset import fingerprint
 from router.losses import AnswerLoss, LossError, LossTable
 from router.optimizer import auxiliary_gradient
-from router.dataset import fingerprint
 from router.targets import TargetSettings, collapse, loss_targets, mixed_targets
 
 

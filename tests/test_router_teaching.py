@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from routing_data import prompts, word_vectors
+from routing_data import empty_gate, prompts, with_expert, word_vectors
 from taught_world import DOMAINS, features, features_of, questions, world
 
 from router.background import ROWS, Background, choose_rows
 from router.calibration import calibration_error, log_sigmoid, softmax
 from router.dataset import DatasetError, LabelledPrompt, hash_share, read_prompts
-from router.evaluation import feature_matrix, target_matrix
-from router.features import salient
-from router.gate import METADATA_FILE, WEIGHTS_FILE, Gate, GateError, empty_gate
+from router.evaluation import target_matrix
+from router.features import Encoder as Encode
+from router.gate import METADATA_FILE, WEIGHTS_FILE, Gate, GateError
+from router.parts import parts
 from router.prototypes import PrototypeError
 from router.taught import Taught
-from router.teaching import forget, read_examples, teach
+from router.teaching import example_features, forget, read_examples, teach
 from router.training import train_gate
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 def taught(*names: str) -> Gate:
     gate = world()
     for name in names:
-        gate = gate.with_expert(name, features(questions(name, 40)))
+        gate = with_expert(gate, name, features(questions(name, 40)))
     return gate
 
 
@@ -132,7 +133,7 @@ def test_what_a_forgotten_trained_label_got_goes_to_its_heir(medical: Gate) -> N
 def test_a_forgotten_label_can_be_taught_anew() -> None:
     left = world().without("legal", "general")
     texts = [row.text for row in prompts(400, seed=3) if row.labels == ("legal",)]
-    gate = left.with_expert("legal", features(texts[:40]))
+    gate = with_expert(left, "legal", features(texts[:40]))
     assert gate.labels == ("code", "general", "multilingual", "legal")
     led = gate.probabilities(features(texts[40:])).argmax(axis=1)
     assert (led == 3).mean() >= 0.9
@@ -161,20 +162,20 @@ def test_what_cannot_be_forgotten_is_refused(
 def test_a_label_is_not_taught_twice(medical: Gate) -> None:
     for name in ("medical", "legal"):
         with pytest.raises(GateError, match="is a label already: forget it first"):
-            medical.with_expert(name, features(questions("medical", 20)))
+            with_expert(medical, name, features(questions("medical", 20)))
 
 
 def test_a_gate_without_background_says_what_to_do() -> None:
     bare = replace(world(), background=None)
     with pytest.raises(GateError, match="Train it anew with `collegium train router`"):
-        bare.with_expert("medical", features(questions("medical", 20)))
+        with_expert(bare, "medical", features(questions("medical", 20)))
 
 
 def test_few_examples_and_foreign_features_are_refused() -> None:
     with pytest.raises(PrototypeError, match="at least 20"):
-        world().with_expert("medical", features(questions("medical", 19)))
+        with_expert(world(), "medical", features(questions("medical", 19)))
     with pytest.raises(GateError, match="joined rows of"):
-        world().with_expert("medical", features(questions("medical", 20))[:, :32])
+        with_expert(world(), "medical", features(questions("medical", 20))[:, :32])
 
 
 def test_a_taught_gate_comes_back_from_disk(tmp_path: Path) -> None:
@@ -183,8 +184,8 @@ def test_a_taught_gate_comes_back_from_disk(tmp_path: Path) -> None:
     loaded = Gate.load(tmp_path)
     assert (loaded.version, loaded.labels, loaded.rows) == (gate.version, gate.labels, gate.rows)
     np.testing.assert_array_equal(loaded.probabilities(others(9)), gate.probabilities(others(9)))
-    again = loaded.with_expert("garden", features(questions("garden", 40)))
-    assert again.version == gate.with_expert("garden", features(questions("garden", 40))).version
+    again = with_expert(loaded, "garden", features(questions("garden", 40)))
+    assert again.version == with_expert(gate, "garden", features(questions("garden", 40))).version
     assert loaded.without("finance", "general").without("medical", "general").labels == (
         "code",
         "general",
@@ -293,7 +294,7 @@ def test_a_hundred_experts_more_leave_the_others_what_is_theirs() -> None:
         examples = middle / np.linalg.norm(middle) + dice.normal(0.0, 0.08, (24, 32))
         joined = np.zeros((24, width), dtype=np.float32)
         joined[:, :32] = examples / np.linalg.norm(examples, axis=1, keepdims=True)
-        gate = gate.with_expert(f"domain {number}", joined)
+        gate = with_expert(gate, f"domain {number}", joined)
     after = gate.probabilities(rows)
     assert (after.argmax(axis=1) == before.argmax(axis=1)).mean() >= 0.95
 
@@ -333,7 +334,7 @@ def test_recall_is_that_of_rows_which_took_no_part() -> None:
     for left in range(20):
         rest = np.delete(rows, left, axis=0)
         # One example is put twice, so that twenty remain; it stands for the one that is left out.
-        gate = world().with_expert("medical", np.concatenate([rest, rest[:1]]))
+        gate = with_expert(world(), "medical", np.concatenate([rest, rest[:1]]))
         hits += int(gate.probabilities(rows[left]).argmax() == 4)
     assert abs(hits / 20 - lesson.recall.value) <= 0.15
 
@@ -398,7 +399,7 @@ def test_a_real_domain_of_forty_prompts_is_found_and_costs_the_others_little(
     name: str,
 ) -> None:
     def joined(rows: list[LabelledPrompt]) -> npt.NDArray[np.float32]:
-        return feature_matrix(rows, np.stack([real_vectors[row.text] for row in rows]))
+        return example_features([row.text for row in rows], remembered(real_vectors))
 
     inside, rest = real_rows[name], real_rows["unseen"]
     gate, lesson = teach(real_gate, name, joined(inside[:40]))
@@ -449,20 +450,20 @@ def real_vectors(
     from retrieval.encoder import Encoder
 
     rows = [row for part in real_rows.values() for row in part]
-    vectors = Encoder(encoder_dir, threads=2).encode([salient(row.text) for row in rows])
-    return {row.text: vector for row, vector in zip(rows, vectors, strict=True)}
+    texts = list(dict.fromkeys(part for row in rows for part in parts(row.text)))
+    vectors = Encoder(encoder_dir, threads=2).encode(texts)
+    return dict(zip(texts, vectors, strict=True))
 
 
 @pytest.fixture(scope="module")
 def real_gate(real_rows: dict[str, list[LabelledPrompt]], real_vectors: dict[str, Floats]) -> Gate:
-    by_text = {salient(text): vector for text, vector in real_vectors.items()}
-    gate, _ = train_gate(
-        real_rows["trained"],
-        lambda texts: np.stack([by_text[text] for text in texts]).astype(np.float32),
-        epochs=8,
-        variations=False,
-    )
+    gate, _ = train_gate(real_rows["trained"], remembered(real_vectors), epochs=8, variations=False)
     return gate
+
+
+def remembered(vectors: dict[str, Floats]) -> Encode:
+    """An encoder that knows these texts alone."""
+    return lambda texts: np.stack([vectors[text] for text in texts]).astype(np.float32)
 
 
 def test_taught_experts_keep_their_names_beside_their_arrays() -> None:

@@ -113,6 +113,7 @@ def _config(versions: Path) -> Config:
             "models": {"base": {"source": "unused"}},
             "experts": {"general": remote, "code": remote},
             "router": {"versions": str(versions), "deployment": two},
+            "feedback": {"enabled": False},
             "retrieval": {"deployment": small},
             "server": {"deployment": small},
         }

@@ -15,13 +15,14 @@ from orchestrator.errors import InvalidRequest, NotFound
 from orchestrator.identity import EVERYONE, Principal
 from orchestrator.loads import Loads
 from orchestrator.placement import groups
-from orchestrator.replicas import open_policy
+from orchestrator.registry import open_policy
 from orchestrator.request import ChatRequest
 from orchestrator.surroundings import Surroundings
 from orchestrator.task import Task, accept
 from router.decision import Candidate, Decision
-from router.gate import GateError, empty_gate
+from router.gate import GateError
 from router.situation import CALM
+from tests.routing_data import empty_gate
 
 PROMPT = "x" * 400
 

@@ -6,7 +6,6 @@ import getpass
 import os
 import socket
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,12 +20,6 @@ if TYPE_CHECKING:
 
 FOLLOWED = "Running services follow within seconds."
 
-config_option = click.option(
-    "--config",
-    "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Configuration of the service: the versions' folder, gates and experts.",
-)
 why_option = click.option("--why", default="", help="Goes into the history.")
 
 
@@ -35,14 +28,6 @@ def readable() -> AbstractContextManager[None]:
     from router.lineup import VersionError
 
     return readable_errors(VersionError, OSError)
-
-
-def load(path: Path | None) -> Config:
-    """The configuration, its faults shown as one message."""
-    from orchestrator.config import Config, ConfigError
-
-    with readable_errors(ConfigError):
-        return Config.load(path)
 
 
 def registry_of(config: Config) -> Registry:

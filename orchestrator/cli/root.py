@@ -9,6 +9,7 @@ import click
 COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("orchestrator.cli.chat", "chat"),
     "eval": ("orchestrator.cli.evaluate", "evaluate"),
+    "feedback": ("orchestrator.cli.feedback", "feedback"),
     "index": ("orchestrator.cli.index", "index"),
     "models": ("orchestrator.cli.models", "models"),
     "route": ("orchestrator.cli.route", "route"),

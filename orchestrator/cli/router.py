@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli.config_option import config_option as _config
+from orchestrator.cli.config_option import load_config as _load
 from orchestrator.cli.console import out
+from orchestrator.cli.learning import estimate, rows
 from orchestrator.cli.registry import FOLLOWED as _FOLLOWED
-from orchestrator.cli.registry import config_option as _config
-from orchestrator.cli.registry import load as _load
 from orchestrator.cli.registry import one_of as _one_of
 from orchestrator.cli.registry import promote_version
 from orchestrator.cli.registry import readable as _readable
@@ -199,5 +200,5 @@ def remove(name: str, yes: bool, why: str, path: Path | None) -> None:
     out.print(f"removed version {name}", markup=False)
 
 
-for _command in (teach, forget, health):
+for _command in (teach, forget, health, rows, estimate):
     router.add_command(_command)

@@ -11,16 +11,9 @@ import click
 from rich.table import Column, Table
 from rich.text import Text
 
+from orchestrator.cli.config_option import config_option, load_config
 from orchestrator.cli.console import err, out, readable_errors
-from orchestrator.cli.registry import (
-    config_option,
-    load,
-    promote_version,
-    readable,
-    registry_of,
-    sign,
-    why_option,
-)
+from orchestrator.cli.registry import promote_version, readable, registry_of, sign, why_option
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
@@ -78,7 +71,7 @@ def teach(
     from router.teaching import example_features, read_examples
     from router.teaching import teach as teach_gate
 
-    config = load(path)
+    config = load_config(path)
     with readable(), readable_errors(DatasetError, GateError, PrototypeError):
         version = _version(config, base)
         gate = version.gate()
@@ -108,7 +101,7 @@ def forget(name: str, base: str | None, promoted: bool, why: str, path: Path | N
     from router.gate import GateError
     from router.teaching import forget as forget_label
 
-    config = load(path)
+    config = load_config(path)
     with readable(), readable_errors(GateError):
         version = _version(config, base)
         left = forget_label(version.gate(), name, config.generalist)

@@ -13,8 +13,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli.config_option import config_option, load_config
 from orchestrator.cli.console import out, readable_errors
-from orchestrator.cli.registry import config_option, load, readable, registry_of
+from orchestrator.cli.registry import readable, registry_of
 
 if TYPE_CHECKING:
     from router.comparison import Estimate
@@ -41,7 +42,7 @@ def health(since: str, as_json: bool, path: Path | None) -> None:
     from router.health import examine
     from router.traffic_record import TRAFFIC_FOLDER, read_records
 
-    config, begin = load(path), _moment(since)
+    config, begin = load_config(path), _moment(since)
     with readable(), readable_errors(GateError):
         registry = registry_of(config)
         name = registry.lineup().current

@@ -116,13 +116,14 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
     from experts.adapters import AdapterError
     from experts.store import ModelError, ModelStore
     from orchestrator.embedded import fill_collections
-    from orchestrator.replicas import open_policy
+    from orchestrator.registry import open_policy
     from retrieval.errors import RetrievalError
+    from router.gate import GateError
     from router.lineup import VersionError
 
     store = ModelStore()
     with (
-        readable_errors(ModelError, AdapterError, RetrievalError, VersionError),
+        readable_errors(ModelError, AdapterError, GateError, RetrievalError, VersionError),
         progress_bar() as bar,
     ):
         for model in (*config.models.values(), config.encoder):

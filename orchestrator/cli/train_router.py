@@ -40,6 +40,9 @@ _Files = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="Learn every prompt a second time: with slips, wrapped, fenced, behind other text.",
 )
+@click.option(
+    "--generalist", default="general", show_default=True, help="The label of what is no expert's."
+)
 def train_router(
     data: tuple[Path, ...],
     more: tuple[Path, ...],
@@ -53,6 +56,7 @@ def train_router(
     cache: Path,
     losses: Path | None,
     variations: bool,
+    generalist: str,
 ) -> None:
     """Train the gate on labelled prompts and write it with its model card.
 
@@ -69,9 +73,7 @@ def train_router(
     from router.losses import LossError, read_losses
     from router.training import EXCLUDED_LICENSES, train_from_files
 
-    with readable_errors(
-        ModelError, DatasetError, GateError, LossError
-    ), progress_bar() as bar:
+    with readable_errors(ModelError, DatasetError, GateError, LossError), progress_bar() as bar:
         model = Encoder(ModelStore().pull(encoder, progress=bar), threads=threads)
         gate, report = train_from_files(
             (*data, *more),
@@ -86,6 +88,7 @@ def train_router(
             progress=bar,
             losses=None if losses is None else read_losses(losses),
             variations=variations,
+            generalist=generalist,
         )
     out.print_json(data=report.metadata(), default=str)
     out.print(f"{folder}: gate {gate.version} for {', '.join(gate.labels)}")
