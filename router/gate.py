@@ -41,7 +41,7 @@ from router.taught import Taught, join_prototype
 
 __all__ = ["METADATA_FILE", "WEIGHTS_FILE", "Gate", "GateError"]
 
-MANY = 64  # From so many units on, a row's zeros are left out of the product.
+MANY, FEW = 64, 4  # From so many units on, the zeros of few rows are left out of the product.
 _HEAD = ("format", "version", "features", "rows")
 
 
@@ -246,11 +246,10 @@ class Gate:
             taught=read_taught(tensors, labels),
             background=read_background(tensors),
         )
-        version = head["version"]
-        if version != gate.version:
+        if head["version"] != gate.version:
             raise GateError(
-                f"{folder / METADATA_FILE}: version {version!r} is not that of {WEIGHTS_FILE} "
-                f"({gate.version}); the two files do not belong together."
+                f"{folder / METADATA_FILE}: version {head['version']!r} is not that of "
+                f"{WEIGHTS_FILE} ({gate.version}); the two files do not belong together."
             )
         return gate
 
@@ -270,12 +269,14 @@ class Gate:
         return None if self.taught is None else self.taught.logits(vectors.astype(np.float32))
 
     def _logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        if features.ndim > 1 or len(self.weight) < MANY:
+        if len(self.weight) < MANY or features.size > FEW * self.weight.shape[1]:
             return features @ self.weight.T + self.bias
-        dense = self.vector_dimensions
-        used = dense + np.flatnonzero(features[dense:])
-        found = features[:dense] @ self._columns[:dense] + features[used] @ self._columns[used]
-        return np.asarray(found + self.bias, dtype=np.float32)
+        dense, rows = self.vector_dimensions, np.atleast_2d(features)
+        found = rows[:, :dense] @ self._columns[:dense] + self.bias
+        for row, logits in zip(rows[:, dense:], found, strict=True):
+            used = np.flatnonzero(row)
+            logits += row[used] @ self._columns[dense:][used]
+        return found.reshape(*features.shape[:-1], -1)
 
     @cached_property
     def _columns(self) -> npt.NDArray[np.float32]:

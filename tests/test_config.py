@@ -60,7 +60,8 @@ def test_a_configuration_survives_its_own_dump() -> None:
         (
             with_expert(model="base", adaptor="a"),
             "`experts.more.adaptor` is not a known key; did you mean `adapter`? Allowed: adapter, "
-            "collections, deployment, description, enabled, languages, model, pinned, price, remote.",
+            "collections, deployment, description, enabled, languages, model, pinned, price, "
+            "remote.",
         ),
         (body(router={"topk": 3}), "`router.topk` is not a known key; did you mean `top_k`? "),
         (body(placment="apart"), "`placment` is not a known key; did you mean `placement`? "),

@@ -281,6 +281,10 @@ def test_a_gate_of_many_units_gives_what_the_whole_product_gives() -> None:
     for row in others(5):
         expected = softmax(log_sigmoid(row @ gate.weight.T + gate.bias))
         np.testing.assert_allclose(gate.probabilities(row), expected, rtol=1e-4, atol=1e-9)
+    for count in (2, 4, 5):
+        rows = others(count)
+        expected = softmax(log_sigmoid(rows @ gate.weight.T + gate.bias))
+        np.testing.assert_allclose(gate.probabilities(rows), expected, rtol=1e-4, atol=1e-9)
 
 
 def test_a_hundred_experts_more_leave_the_others_what_is_theirs() -> None:
