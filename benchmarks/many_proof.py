@@ -1,0 +1,105 @@
+"""The figures of `benchmarks.many_experts`: the router and its peers on the held-out rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from benchmarks.decisive import Indices
+from benchmarks.many_plan import BASE, Plan, Progress, StageError
+from benchmarks.many_stages import STAMP, taught_losses
+from benchmarks.right_adapter import Bout, figures
+from benchmarks.specialists import RECORD
+from benchmarks.split import read_table
+from router.dataset import LabelledPrompt
+from router.gate import Gate
+from router.peers import PeerError, fit_peers, lessons
+from router.policy import Policy
+from router.router import Router
+from router.stakes import BY_LABEL, ROUTER, measure_regret
+from router.trials import run_trials
+
+EPSILON = 0.05
+RESAMPLES = 1000
+FIRST = Policy(top_k=1, top_p=1.0, min_confidence=0.0)
+"""The most probable adapter always: the question is which one is right, not whether one is."""
+
+
+def proof(plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Every figure of the report. Raises `StageError` where an earlier stage has not been run."""
+    kept, rows = plan.losses(), plan.prompts("held_out")
+    measured = [row for row in rows if kept.of(row.text) is not None]
+    if not (plan.gate / STAMP).is_file() or not measured:
+        raise StageError("there is no gate, or there are no losses: `losses` and `gate` come first")
+    learned = Gate.load(plan.gate)
+    plan.encoded(measured, progress)
+    trials = run_trials(Router(learned, plan.vectors(), learned.labels, BASE, FIRST), measured)
+    notes: list[str] = []
+    peers = _peers(plan, trials.experts, measured, notes, progress)
+    columns = {name: place for place, name in enumerate(trials.experts)}
+    labels = _columns(columns, [row.labels[0] for row in measured])
+    choices = {ROUTER: trials.likeliest, BY_LABEL: labels}
+    choices |= {name: _columns(columns, chosen) for name, chosen in peers.items()}
+    order = [kept.table.experts.index(name) for name in trials.experts]
+    by_token = [found[order] for row in measured if (found := kept.of(row.text)) is not None]
+    seed = plan.limits.seed
+    regret = measure_regret(trials, kept.table, peers, None, EPSILON, RESAMPLES, seed)["regret"]
+    return {
+        **_about(plan, learned),
+        "not_measured": len(rows) - len(measured),
+        "notes": notes,
+        **figures(Bout(trials.experts, BASE, labels, by_token, choices), ROUTER),
+        "regret": regret,
+    }
+
+
+def _peers(
+    plan: Plan,
+    experts: Sequence[str],
+    asked: Sequence[LabelledPrompt],
+    notes: list[str],
+    progress: Progress,
+) -> Mapping[str, Sequence[str]]:
+    rows = plan.prompts("adapter", "gate")
+    known = taught_losses(plan).matrix([row.text for row in rows], experts)
+    taught = lessons(rows, plan.encoded(rows, progress), experts, known)
+    try:
+        peers = fit_peers(taught, plan.limits.seed)
+    except PeerError as error:
+        notes.append(f"Without peers: {error}.")
+        return {}
+    vectors = plan.encoded(asked, progress)
+    return {peer.name: peer.answer(vectors).names for peer in peers}
+
+
+def _columns(columns: Mapping[str, int], names: Sequence[str]) -> Indices:
+    return np.asarray([columns[name] for name in names], dtype=np.int64)
+
+
+def _about(plan: Plan, learned: Gate) -> dict[str, Any]:
+    table = read_table(plan.split)
+    return {
+        "settings": {
+            "limits": table["limits"],
+            "training": asdict(plan.options),
+            "answer_tokens": plan.answer_tokens,
+            "gate_losses": plan.gate_losses,
+            "base": plan.base,
+            "encoder": plan.encoder,
+        },
+        "dealt": table["sub_domains"],
+        "left_out": table["left_out"],
+        "adapters": {
+            name: json.loads((plan.adapters / name / RECORD).read_text(encoding="utf-8"))
+            for name in plan.names()
+        },
+        "gate": {
+            "version": learned.version,
+            "rows": learned.metadata["trained_rows"],
+            "rows_with_losses": learned.metadata["rows_with_losses"],
+        },
+    }

@@ -1,0 +1,116 @@
+"""How often a way of routing finds the right one of many adapters, and what its errors cost.
+
+The right adapter of an answer is the one under which its loss is least, where that is so beyond
+noise (`benchmarks/decisive.py`). Rows on which the base beats every adapter have no right one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.decisive import BLOCK, FEWEST_BLOCKS, RATE, Flags, Floats, Indices
+from benchmarks.decisive import beyond_noise, hits, lead
+
+RATES = (0.05, 0.01, 0.001)
+WORST = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Bout:
+    """n held-out answers under all experts, and what routers chose for their prompts.
+
+    Columns follow `experts`; the base is one of them. `labels` [n] are the columns of the rows'
+    sub-domains, `losses` the n tables [experts, tokens], `choices` the columns [n] by router.
+    """
+
+    experts: tuple[str, ...]
+    base: str
+    labels: Indices
+    losses: Sequence[Floats]
+    choices: Mapping[str, Indices]
+
+    @property
+    def means(self) -> Floats:
+        """[n, experts] mean losses, nats per token."""
+        return np.stack([tokens.mean(axis=1) for tokens in self.losses])
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """Which rows have a right adapter: `best` [n] the columns, `counts` [n] where it is decided."""
+
+    best: Indices
+    counts: Flags
+    base_is_best: Flags
+
+
+def judge(bout: Bout, rate: float = RATE) -> Verdicts:
+    """Decide every row, with at most a share `rate` of the decided ones wrong in expectation."""
+    leads = [lead(tokens) for tokens in bout.losses]
+    best = np.asarray([found.best for found in leads], dtype=np.int64)
+    decided = beyond_noise([found.chance for found in leads], rate)
+    base = best == bout.experts.index(bout.base)
+    return Verdicts(best, decided & ~base, decided & base)
+
+
+def figures(bout: Bout, router: str) -> dict[str, Any]:
+    """Every figure, for JSON; `router` names the choices that the details are about."""
+    verdicts = judge(bout)
+    at = {rate: judge(bout, rate) for rate in RATES}
+    right = {name: chosen == verdicts.best for name, chosen in bout.choices.items()}
+    return {
+        "rows": len(bout.labels),
+        "rule": {"block": BLOCK, "fewest_tokens": BLOCK * FEWEST_BLOCKS, "false_verdicts": RATE},
+        "counted": int(verdicts.counts.sum()),
+        "base_is_best": int(verdicts.base_is_best.sum()),
+        "right_adapter": {name: hits(found[verdicts.counts]) for name, found in right.items()},
+        "by_false_verdicts": {
+            f"{rate:g}": hits((bout.choices[router] == found.best)[found.counts])
+            for rate, found in at.items()
+        },
+        "accuracy": {
+            name: hits(chosen == bout.labels) for name, chosen in bout.choices.items()
+        },
+        "sub_domains": _by_sub_domain(bout, verdicts, router),
+        "missed": _pairs(bout, verdicts.best, bout.choices[router], verdicts.counts),
+        "mislabelled": _pairs(
+            bout, bout.labels, bout.choices[router], np.ones(len(bout.labels), dtype=np.bool_)
+        ),
+    }
+
+
+def _by_sub_domain(bout: Bout, verdicts: Verdicts, router: str) -> dict[str, Any]:
+    chosen, means = bout.choices[router], bout.means
+    regret = means[np.arange(len(chosen)), chosen] - means.min(axis=1)
+    own = means[np.arange(len(chosen)), bout.labels]
+    base = means[:, bout.experts.index(bout.base)]
+    found = {}
+    for column in np.unique(bout.labels).tolist():
+        rows = bout.labels == column
+        counted = rows & verdicts.counts
+        found[bout.experts[column]] = {
+            "rows": int(rows.sum()),
+            "counted": int(counted.sum()),
+            "right": int((chosen == verdicts.best)[counted].sum()),
+            "own_is_best": int((bout.labels == verdicts.best)[counted].sum()),
+            "accuracy": float((chosen == column)[rows].mean()),
+            "regret": float(regret[rows].mean()),
+            "loss_own": float(own[rows].mean()),
+            "loss_base": float(base[rows].mean()),
+        }
+    return found
+
+
+def _pairs(bout: Bout, wanted: Indices, chosen: Indices, rows: Flags) -> list[dict[str, Any]]:
+    """The most frequent confusions, worst first."""
+    wrong = rows & (wanted != chosen)
+    counts = Counter(zip(wanted[wrong].tolist(), chosen[wrong].tolist(), strict=True))
+    return [
+        {"wanted": bout.experts[a], "chosen": bout.experts[b], "rows": count}
+        for (a, b), count in counts.most_common(WORST)
+    ]
