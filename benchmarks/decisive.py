@@ -1,11 +1,11 @@
 """On which answers one expert is better than all others beyond the noise of their tokens.
 
-The losses of an answer's tokens are paired between experts: the difference of two experts on a token
-is one observation. Neighbouring tokens are alike, so means of blocks of tokens are compared instead
-(batch means, Law and Kelton 2000) by Student's t. The best expert must beat every other one; the
-largest p of these tests is the row's (intersection-union, Berger 1982), two-sided, because the best
-was chosen by looking at the same tokens. Over all rows the rate of false verdicts is held by
-Benjamini and Hochberg (1995): a figure of 0.985 says nothing where one verdict in twenty is chance.
+The losses of an answer's tokens are paired between experts: the difference of two experts on a
+token is one observation. Neighbouring tokens are alike, so means of blocks of tokens are compared
+instead (batch means, Law and Kelton 2000) by Student's t. The best expert must beat each other one:
+the largest p of these tests is the row's (intersection-union, Berger 1982), two-sided, because the
+best was chosen by looking at the same tokens. Over all rows the rate of false verdicts is held by
+Benjamini and Hochberg (1995): a figure of 0.985 says little where one verdict in twenty is chance.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,9 +84,12 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    limits, parser = Limits(), argparse.ArgumentParser(
-        prog="python -m benchmarks.many_experts",
-        description="Whether the router finds the right one of many adapters.",
+    limits, parser = (
+        Limits(),
+        argparse.ArgumentParser(
+            prog="python -m benchmarks.many_experts",
+            description="Whether the router finds the right one of many adapters.",
+        ),
     )
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with train/*.jsonl")
@@ -129,7 +132,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _some_of(known: Sequence[str] | dict[str, object]) -> Callable[[str], list[str]]:
+def _some_of(known: Collection[str]) -> Callable[[str], list[str]]:
     def read(text: str) -> list[str]:
         names = text.split(",")
         unknown = sorted(set(names) - set(known))

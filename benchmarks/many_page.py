@@ -45,9 +45,10 @@ def _choosers(figures: Found) -> list[tuple[str, Any]]:
 def _counting(found: Found) -> str:
     rule = found["rule"]
     return (
-        f"{found['counted']} of {found['rows']} held-out rows have an adapter that is better than "
-        f"all others and the base beyond noise (blocks of {rule['block']} tokens, at most "
-        f"{rule['false_verdicts']:g} of the verdicts false); on {found['base_is_best']} the base is."
+        f"{found['counted']} of {found['rows']} held-out rows have an adapter that is better "
+        f"than all others and the base beyond noise (blocks of {rule['block']} tokens, at most "
+        f"{rule['false_verdicts']:g} of the verdicts false); on "
+        f"{found['base_is_best']} it is the base."
     )
 
 
@@ -117,7 +118,7 @@ def _sub_domains(found: Found) -> str:
         rights = [one[key] for key in ("counted", "right", "own_is_best")]
         lines.append((name, *counts, *losses, *rights, *shares))
     note = (
-        "Losses in nats per token of the held-out answers' first tokens, a mean over rows. `count`: "
+        "Losses in nats per token of the held-out answers' first tokens, means over rows. `count`: "
         "rows that have a right adapter; of these `right`: the router chose it, and `own is best`: "
         "it is the sub-domain's."
     )

@@ -1,4 +1,4 @@
-"""What a run of `benchmarks.many_experts` is asked for, and where its stages keep what they made."""
+"""What a run of `benchmarks.many_experts` is asked for, and where its stages keep their work."""
 
 from __future__ import annotations
 

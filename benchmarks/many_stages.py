@@ -132,4 +132,3 @@ def taught_losses(plan: Plan) -> LossTable:
     keys = (fingerprint(row.text) for row in plan.prompts("gate"))
     rows = {key: whole.rows[key] for key in keys if key in whole.rows}
     return LossTable(whole.experts, whole.marks, rows)
-

@@ -13,8 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.decisive import BLOCK, FEWEST_BLOCKS, RATE, Flags, Floats, Indices
-from benchmarks.decisive import beyond_noise, hits, lead
+from benchmarks.decisive import (
+    BLOCK,
+    FEWEST_BLOCKS,
+    RATE,
+    Flags,
+    Floats,
+    Indices,
+    beyond_noise,
+    hits,
+    lead,
+)
 
 RATES = (0.05, 0.01, 0.001)
 WORST = 12
@@ -73,9 +82,7 @@ def figures(bout: Bout, router: str) -> dict[str, Any]:
             f"{rate:g}": hits((bout.choices[router] == found.best)[found.counts])
             for rate, found in at.items()
         },
-        "accuracy": {
-            name: hits(chosen == bout.labels) for name, chosen in bout.choices.items()
-        },
+        "accuracy": {name: hits(chosen == bout.labels) for name, chosen in bout.choices.items()},
         "sub_domains": _by_sub_domain(bout, verdicts, router),
         "missed": _pairs(bout, verdicts.best, bout.choices[router], verdicts.counts),
         "mislabelled": _pairs(

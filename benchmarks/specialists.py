@@ -1,4 +1,4 @@
-"""One small adapter for every sub-domain, by the project's own trainer; those that are there stay."""
+"""One small adapter for every sub-domain, by the project's own trainer; those there stay."""
 
 from __future__ import annotations
 

@@ -111,9 +111,7 @@ def _unseen(
     return found
 
 
-def _lessons(
-    found: Iterable[tuple[Row, str]], measure: Measure, limits: Limits
-) -> list[Lesson]:
+def _lessons(found: Iterable[tuple[Row, str]], measure: Measure, limits: Limits) -> list[Lesson]:
     def place(pair: tuple[Row, str]) -> tuple[float, str, float]:
         row, group = pair
         # By group first: what belongs together lies together, wherever its row comes from.
@@ -184,8 +182,10 @@ def write_deal(folder: Path, dealt: Deal, limits: Limits, stamp: str) -> None:
     for name, share in dealt.shares.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for part in PARTS:
-            lines = [json.dumps(_fields(row, name), ensure_ascii=False) + "\n"
-                     for row in getattr(share, part)]
+            lines = [
+                json.dumps(_fields(row, name), ensure_ascii=False) + "\n"
+                for row in getattr(share, part)
+            ]
             part_file(folder, name, part).write_text("".join(lines), encoding="utf-8")
     body = {
         "stamp": stamp,

@@ -1,8 +1,8 @@
 """Thirty sub-domains of a data folder: by source, and by language where a source has several.
 
-A folder of this shape holds `train/{code,legal,general,multilingual,mixed}.jsonl`, each row with `id`,
-`prompt`, `response`, `source` and `license`. Rows that say the same thing in other words or in another
-language, or that speak of the same page, rule or exercise, are one group.
+A folder of this shape holds `train/{code,legal,general,multilingual,mixed}.jsonl`, each row with
+`id`, `prompt`, `response`, `source` and `license`. Rows that say the same in other words or in
+another language, or that speak of the same page, rule or exercise, are one group.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def _pairs(language: str, *families: str) -> tuple[Source, ...]:
 def _help(language: str, *, faq: bool = False) -> tuple[Source, ...]:
     """How-to questions about a desktop in a language; with a distribution's where those are few."""
     pages = Source("multilingual", f"gnome-user-docs 43.0 ({language})", _PAGE)
-    return (pages, Source("multilingual", f"debian-faq 11.1 ({language})", _FAQ)) if faq else (pages,)
+    return (
+        (pages, Source("multilingual", f"debian-faq 11.1 ({language})", _FAQ)) if faq else (pages,)
+    )
 
 
 def _quiz(file: str, place: str) -> tuple[Source, ...]:

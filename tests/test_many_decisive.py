@@ -1,4 +1,4 @@
-"""Where one expert is better beyond noise: tables of the distribution, made-up answers of known truth."""
+"""Where one expert is better beyond noise: printed tables, made-up answers of known truth."""
 
 from __future__ import annotations
 
@@ -129,7 +129,12 @@ def test_no_row_is_decided_where_nothing_stands_out() -> None:
 @pytest.mark.parametrize(
     ("right", "rows", "low", "high"),
     # Newcombe 1998, table I, method 3.
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
 )
 def test_the_interval_is_that_of_the_literature(
     right: int, rows: int, low: float, high: float

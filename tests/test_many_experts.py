@@ -1,4 +1,4 @@
-"""From a data folder to a report on a tiny model; what was made is kept, what was cut short goes on."""
+"""From a data folder to a report on a tiny model; what is cut short goes on where it stopped."""
 
 from __future__ import annotations
 

@@ -132,8 +132,10 @@ def test_the_limits_are_kept(data: Path) -> None:
 
 
 def test_a_prompt_that_comes_again_is_dealt_once(data: Path) -> None:
-    again = [{**row, "id": f"{row['id']}-again", "prompt": row["prompt"].upper() + "!"}
-             for row in tales()]
+    again = [
+        {**row, "id": f"{row['id']}-again", "prompt": row["prompt"].upper() + "!"}
+        for row in tales()
+    ]
     write(data, words=[*tales(), *again])
     share = dealt(data).shares["tales"]
     rows = [*share.adapter, *share.gate, *share.held_out]
@@ -141,8 +143,10 @@ def test_a_prompt_that_comes_again_is_dealt_once(data: Path) -> None:
 
 
 def test_a_prompt_too_long_is_left_out(data: Path) -> None:
-    long = [{**row, "id": f"long-{n}", "prompt": f"{row['prompt']} {'far ' * 20}{n}"}
-            for n, row in enumerate(tales())]
+    long = [
+        {**row, "id": f"long-{n}", "prompt": f"{row['prompt']} {'far ' * 20}{n}"}
+        for n, row in enumerate(tales())
+    ]
     write(data, words=[*tales(), *long])
     share = dealt(data).shares["tales"]
     rows = [*share.adapter, *share.gate, *share.held_out]
@@ -157,8 +161,10 @@ def test_a_sub_domain_with_too_little_is_left_out_by_name(data: Path) -> None:
 
 
 def test_one_large_group_does_not_fill_an_adapter(data: Path) -> None:
-    crowd = [{**row, "id": f"item-en-7-{n}", "source": "shelf (en)", "lang": "en"}
-             for n, row in enumerate(tales(90))]
+    crowd = [
+        {**row, "id": f"item-en-7-{n}", "source": "shelf (en)", "lang": "en"}
+        for n, row in enumerate(tales(90))
+    ]
     write(data, goods=[*goods(), *crowd], words=tales()[90:] + tales(300)[100:])
     shares = (dealt(data, replace(LIMITS, seed=n)).shares["shelf-en"] for n in range(100))
     of_crowd = next(
@@ -223,4 +229,4 @@ def test_questions_about_one_rule_or_clause_are_one_group() -> None:
     assert len({rules.group_of(Row("r", prompt, "Yes")) for prompt in asked}) == 1
     assert rules.group_of(Row("r", asked[0], "Yes")) != "r"
     two = [f"{what}?\n\nClause: It ends in May." for what in ("Is it long", "Is it short")]
-    assert len({clauses.group_of(Row(what, what, "No")) for what in two}) == 1
+    assert len({clauses.group_of(Row("c", what, "No")) for what in two}) == 1
