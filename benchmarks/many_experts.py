@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--gate-rows", type=_count, default=limits.gate_rows, help="besides: %(default)s")
     add("--gate-losses", type=int, default=Plan.gate_losses, help="of these: %(default)s")
     add("--answer-tokens", type=_count, default=Plan.answer_tokens, help="measured: %(default)s")
+    add("--short-rows", type=int, default=Plan.short_rows, help="too short to count: %(default)s")
     add("--epochs", type=_count, default=Plan.epochs, help="of the gate: %(default)s")
     add("--base", default=Plan.base)
     add("--seed", type=int, default=limits.seed)
@@ -125,6 +126,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         replace(OPTIONS, seed=options.seed, max_length=limits.row_tokens),
         options.base,
         answer_tokens=options.answer_tokens,
+        short_rows=options.short_rows,
         gate_losses=options.gate_losses,
         epochs=options.epochs,
         device=options.device,

@@ -45,8 +45,8 @@ def _choosers(figures: Found) -> list[tuple[str, Any]]:
 def _counting(found: Found) -> str:
     rule = found["rule"]
     return (
-        f"{found['counted']} of {found['rows']} held-out rows have an adapter that is better "
-        f"than all others and the base beyond noise (blocks of {rule['block']} tokens, at most "
+        f"{found['counted']} of {found['measured']} held-out rows have an adapter that is better "
+        f"than all others and the base beyond noise of their tokens (at most "
         f"{rule['false_verdicts']:g} of the verdicts false); on "
         f"{found['base_is_best']} it is the base."
     )
@@ -113,8 +113,8 @@ def _sub_domains(found: Found) -> str:
     for name, one in found["sub_domains"].items():
         dealt = found["dealt"][name]
         counts = [dealt[key] for key in ("adapter", "tokens", "gate", "held_out")]
-        losses = [f"{one[key]:.3f}" for key in ("loss_base", "loss_own")]
-        shares = [f"{one['accuracy']:.3f}", f"{one['regret']:.4f}"]
+        losses = [_number(one[key], 3) for key in ("loss_base", "loss_own")]
+        shares = [_number(one["accuracy"], 3), _number(one["regret"], 4)]
         rights = [one[key] for key in ("counted", "right", "own_is_best")]
         lines.append((name, *counts, *losses, *rights, *shares))
     note = (
@@ -138,10 +138,10 @@ def _how(found: Found) -> str:
     left = ", ".join(f"{name} ({rows} rows)" for name, rows in found["left_out"].items())
     lines = {
         "base": settings["base"],
-        "adapters": f"rank {settings['training']['rank']}, {tokens:,} tokens of prompts and "
-        f"answers in all, {minutes:.1f} minutes",
+        "adapters": f"rank {settings['training']['rank']}, upper half of the layers, {tokens:,} "
+        f"tokens of prompts and answers in all, {minutes:.1f} minutes",
         "measured": f"the first {settings['answer_tokens']} tokens of each answer; "
-        f"{found['not_measured']} rows are not measured yet",
+        f"{found['measured']} of {found['rows']} held-out rows",
         "gate": f"version {found['gate']['version']}, {found['gate']['rows']} prompts, "
         f"{found['gate']['rows_with_losses']} of them with losses",
         "seed": settings["limits"]["seed"],
@@ -149,6 +149,10 @@ def _how(found: Found) -> str:
         "machine": f"{machine['cpu']}, {machine['threads']} threads, commit {machine['commit']}",
     }
     return _table(("", ""), lines.items())
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _of(hits: Found) -> str:

@@ -34,7 +34,9 @@ class StageError(ValueError):
 class Plan:
     """What a run is asked for; `answer_tokens` of each answer, from its beginning, are measured.
 
-    `gate_losses` rows of each sub-domain that no adapter has seen teach the gate by their losses.
+    Where an answer is too short to ever count, its losses matter for the regret alone: `short_rows`
+    such rows of a sub-domain are measured. `gate_losses` rows of each that no adapter has seen
+    teach the gate by their losses.
     """
 
     data: Path
@@ -45,7 +47,8 @@ class Plan:
     base: str = "smollm2-135m-instruct"
     encoder: str = "all-minilm-l6-v2"
     answer_tokens: int = 64
-    gate_losses: int = 6
+    short_rows: int = 6
+    gate_losses: int = 4
     epochs: int = 24
     device: str = "auto"
     threads: int = 2

@@ -32,25 +32,24 @@ FIRST = Policy(top_k=1, top_p=1.0, min_confidence=0.0)
 def proof(plan: Plan, progress: Progress) -> dict[str, Any]:
     """Every figure of the report. Raises `StageError` where an earlier stage has not been run."""
     kept, rows = plan.losses(), plan.prompts("held_out")
-    measured = [row for row in rows if kept.of(row.text) is not None]
-    if not (plan.gate / STAMP).is_file() or not measured:
+    known = [kept.of(row.text) for row in rows]
+    if not (plan.gate / STAMP).is_file() or all(found is None for found in known):
         raise StageError("there is no gate, or there are no losses: `losses` and `gate` come first")
     learned = Gate.load(plan.gate)
-    plan.encoded(measured, progress)
-    trials = run_trials(Router(learned, plan.vectors(), learned.labels, BASE, FIRST), measured)
+    plan.encoded(rows, progress)
+    trials = run_trials(Router(learned, plan.vectors(), learned.labels, BASE, FIRST), rows)
     notes: list[str] = []
-    peers = _peers(plan, trials.experts, measured, notes, progress)
+    peers = _peers(plan, trials.experts, rows, notes, progress)
     columns = {name: place for place, name in enumerate(trials.experts)}
-    labels = _columns(columns, [row.labels[0] for row in measured])
+    labels = _columns(columns, [row.labels[0] for row in rows])
     choices = {ROUTER: trials.likeliest, BY_LABEL: labels}
     choices |= {name: _columns(columns, chosen) for name, chosen in peers.items()}
     order = [kept.table.experts.index(name) for name in trials.experts]
-    by_token = [found[order] for row in measured if (found := kept.of(row.text)) is not None]
+    by_token = [None if found is None else found[order] for found in known]
     seed = plan.limits.seed
     regret = measure_regret(trials, kept.table, peers, None, EPSILON, RESAMPLES, seed)["regret"]
     return {
         **_about(plan, learned),
-        "not_measured": len(rows) - len(measured),
         "notes": notes,
         **figures(Bout(trials.experts, BASE, labels, by_token, choices), ROUTER),
         "regret": regret,
@@ -87,6 +86,7 @@ def _about(plan: Plan, learned: Gate) -> dict[str, Any]:
             "limits": table["limits"],
             "training": asdict(plan.options),
             "answer_tokens": plan.answer_tokens,
+            "short_rows": plan.short_rows,
             "gate_losses": plan.gate_losses,
             "base": plan.base,
             "encoder": plan.encoder,

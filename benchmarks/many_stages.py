@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from transformers import AutoTokenizer
 
+from benchmarks.decisive import FEWEST_TOKENS
 from benchmarks.many_plan import Plan, Progress
 from benchmarks.specialists import School, fingerprint_of
 from benchmarks.split import PARTS, deal, read_lessons, read_table, write_deal
@@ -76,18 +78,31 @@ def losses(plan: Plan, progress: Progress) -> None:
     kept, names = plan.losses(), plan.names()
     runner = Runner(plan.base_folder, device=plan.device, threads=plan.threads)
     runner.load([load_adapter(n, plan.adapters / n, runner.linears, plan.base) for n in names])
-    rows = [*_in_turn(plan, "held_out"), *_in_turn(plan, "gate", plan.gate_losses)]
-    examples = [cut(runner.tokenizer, row, plan.answer_tokens) for row in rows]
+    examples = [*_held_out(plan, runner.tokenizer), *_for_gate(plan, runner.tokenizer)]
     tokens = sum(len(example.tokens) for example in examples) * (len(names) + 1)
-    console.print(f"losses: {len(rows)} rows, {len(names) + 1} experts, {tokens} tokens to run")
+    console.print(f"losses: {len(examples)} rows, {len(names) + 1} experts, {tokens} tokens in all")
     new = measure(runner, names, examples, kept, lambda d, t: progress("losses, rows", d, t))
     console.print(f"losses: {new} rows were new")
 
 
-def _in_turn(plan: Plan, part: str, most: int | None = None) -> list[Row]:
-    """The rows of a part, one of each sub-domain in turn: what is cut short is even so."""
-    parts = [plan.rows(name, part)[:most] for name in plan.names()]
-    return [row for turn in zip_longest(*parts) for row in turn if row is not None]
+def _held_out(plan: Plan, tokenizer: Any) -> list[Example]:  # noqa: ANN401
+    parts = []
+    for name in plan.names():
+        examples = [cut(tokenizer, row, plan.answer_tokens) for row in plan.rows(name, "held_out")]
+        short = [e for e in examples if e.response_length < FEWEST_TOKENS]
+        left_out = {id(example) for example in short[plan.short_rows :]}
+        parts.append([example for example in examples if id(example) not in left_out])
+    return _in_turn(parts)
+
+
+def _for_gate(plan: Plan, tokenizer: Any) -> list[Example]:  # noqa: ANN401
+    parts = [plan.rows(name, "gate")[: plan.gate_losses] for name in plan.names()]
+    return _in_turn([[cut(tokenizer, row, plan.answer_tokens) for row in rows] for rows in parts])
+
+
+def _in_turn(parts: Sequence[Sequence[Example]]) -> list[Example]:
+    """One of each part in turn, so that what is cut short is even."""
+    return [one for turn in zip_longest(*parts) for one in turn if one is not None]
 
 
 def cut(tokenizer: Any, row: Row, answer_tokens: int) -> Example:  # noqa: ANN401

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.decisive import (
-    BLOCK,
-    FEWEST_BLOCKS,
+    FEWEST_TOKENS,
     RATE,
     Flags,
     Floats,
@@ -34,24 +33,32 @@ class Bout:
     """n held-out answers under all experts, and what routers chose for their prompts.
 
     Columns follow `experts`; the base is one of them. `labels` [n] are the columns of the rows'
-    sub-domains, `losses` the n tables [experts, tokens], `choices` the columns [n] by router.
+    sub-domains, `losses` the n tables [experts, tokens], None where they were not measured, and
+    `choices` the columns [n] by router.
     """
 
     experts: tuple[str, ...]
     base: str
     labels: Indices
-    losses: Sequence[Floats]
+    losses: Sequence[Floats | None]
     choices: Mapping[str, Indices]
 
     @property
+    def measured(self) -> Flags:
+        """[n] on which rows the losses are known."""
+        return np.asarray([tokens is not None for tokens in self.losses], dtype=np.bool_)
+
+    @property
     def means(self) -> Floats:
-        """[n, experts] mean losses, nats per token."""
-        return np.stack([tokens.mean(axis=1) for tokens in self.losses])
+        """[n, experts] mean losses, nats per token; NaN where they were not measured."""
+        nothing = np.full(len(self.experts), np.nan)
+        return np.stack([nothing if t is None else t.mean(axis=1) for t in self.losses])
 
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """Which rows have a right adapter: `best` [n] the columns, `counts` [n] where it is decided."""
+    """Which rows have a right adapter: `counts` [n]; `best` [n] are the columns of the least loss,
+    -1 where it is not known."""
 
     best: Indices
     counts: Flags
@@ -60,9 +67,10 @@ class Verdicts:
 
 def judge(bout: Bout, rate: float = RATE) -> Verdicts:
     """Decide every row, with at most a share `rate` of the decided ones wrong in expectation."""
-    leads = [lead(tokens) for tokens in bout.losses]
-    best = np.asarray([found.best for found in leads], dtype=np.int64)
-    decided = beyond_noise([found.chance for found in leads], rate)
+    leads = [lead(tokens) for tokens in bout.losses if tokens is not None]
+    best, decided = np.full(len(bout.losses), -1), np.zeros(len(bout.losses), dtype=np.bool_)
+    best[bout.measured] = [found.best for found in leads]
+    decided[bout.measured] = beyond_noise([found.chance for found in leads], rate)
     base = best == bout.experts.index(bout.base)
     return Verdicts(best, decided & ~base, decided & base)
 
@@ -74,7 +82,8 @@ def figures(bout: Bout, router: str) -> dict[str, Any]:
     right = {name: chosen == verdicts.best for name, chosen in bout.choices.items()}
     return {
         "rows": len(bout.labels),
-        "rule": {"block": BLOCK, "fewest_tokens": BLOCK * FEWEST_BLOCKS, "false_verdicts": RATE},
+        "measured": int(bout.measured.sum()),
+        "rule": {"fewest_tokens": FEWEST_TOKENS, "false_verdicts": RATE},
         "counted": int(verdicts.counts.sum()),
         "base_is_best": int(verdicts.base_is_best.sum()),
         "right_adapter": {name: hits(found[verdicts.counts]) for name, found in right.items()},
@@ -92,25 +101,30 @@ def figures(bout: Bout, router: str) -> dict[str, Any]:
 
 
 def _by_sub_domain(bout: Bout, verdicts: Verdicts, router: str) -> dict[str, Any]:
-    chosen, means = bout.choices[router], bout.means
+    chosen, means, measured = bout.choices[router], bout.means, bout.measured
     regret = means[np.arange(len(chosen)), chosen] - means.min(axis=1)
     own = means[np.arange(len(chosen)), bout.labels]
     base = means[:, bout.experts.index(bout.base)]
     found = {}
     for column in np.unique(bout.labels).tolist():
         rows = bout.labels == column
-        counted = rows & verdicts.counts
+        counted, known = rows & verdicts.counts, rows & measured
         found[bout.experts[column]] = {
             "rows": int(rows.sum()),
+            "measured": int(known.sum()),
             "counted": int(counted.sum()),
             "right": int((chosen == verdicts.best)[counted].sum()),
             "own_is_best": int((bout.labels == verdicts.best)[counted].sum()),
             "accuracy": float((chosen == column)[rows].mean()),
-            "regret": float(regret[rows].mean()),
-            "loss_own": float(own[rows].mean()),
-            "loss_base": float(base[rows].mean()),
+            "regret": _mean(regret[known]),
+            "loss_own": _mean(own[known]),
+            "loss_base": _mean(base[known]),
         }
     return found
+
+
+def _mean(values: Floats) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _pairs(bout: Bout, wanted: Indices, chosen: Indices, rows: Flags) -> list[dict[str, Any]]:

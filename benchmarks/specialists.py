@@ -1,12 +1,16 @@
-"""One small adapter for every sub-domain, by the project's own trainer; those there stay."""
+"""One small adapter for every sub-domain, by the project's own trainer; those there stay.
+
+They change the upper half of the layers: the gradient ends there, which saves a third of the time.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +21,11 @@ from benchmarks.split import part_file
 from experts.adapters import CONFIG_FILE, WEIGHTS_FILE
 from experts.device import choose_device
 from experts.examples import Example, read_rows, tokenise
+from experts.gated import decoder_linears
 from experts.training import Step, TrainingOptions, train_adapter
 
 RECORD = "training.json"
 OPTIONS = TrainingOptions(rank=8, alpha=16, learning_rate=2e-3, batch_tokens=256, max_length=256)
-CHECKED = 6
-"""Held-out rows on which each adapter is compared with the base: a sign that it learned."""
-
 Progress = Callable[[str, int, int], None]
 
 
@@ -46,7 +48,7 @@ class School:
         torch.set_num_threads(self.threads)
         tokenizer = AutoTokenizer.from_pretrained(self.folder)
         missing = {name: stamp for name in names if (stamp := self._missing(name, out)) is not None}
-        lessons = {name: self._examples(tokenizer, name, "adapter") for name in missing}
+        lessons = {name: self._examples(tokenizer, name) for name in missing}
         total = sum(tokens_of(examples) for examples in lessons.values())
         done = 0
         for name, stamp in missing.items():
@@ -55,19 +57,18 @@ class School:
             def step(found: Step, done: int = done, size: int = size) -> None:
                 progress("adapters, tokens", done + size * found.number // found.total, total)
 
-            held = self._examples(tokenizer, name, "held_out")[:CHECKED]
-            self._train(out / name, stamp, lessons[name], held, step)
+            self._train(out / name, stamp, lessons[name], step)
             done += size
         return {name: _record(out / name) for name in names}
 
     def _missing(self, name: str, out: Path) -> str | None:
-        settings = json.dumps([self.base, asdict(self.options)], sort_keys=True)
+        settings = json.dumps([self.base, "upper half", asdict(self.options)], sort_keys=True)
         stamp = fingerprint_of([part_file(self.split, name, "adapter")], settings)
         whole = all((out / name / file).is_file() for file in (CONFIG_FILE, WEIGHTS_FILE))
         return None if whole and _record(out / name).get("stamp") == stamp else stamp
 
-    def _examples(self, tokenizer: Any, name: str, part: str) -> list[Example]:  # noqa: ANN401
-        rows = read_rows([part_file(self.split, name, part)])
+    def _examples(self, tokenizer: Any, name: str) -> list[Example]:  # noqa: ANN401
+        rows = read_rows([part_file(self.split, name, "adapter")])
         found = (tokenise(tokenizer, row, self.options.max_length) for row in rows)
         return [example for example in found if example is not None]
 
@@ -76,16 +77,15 @@ class School:
         folder: Path,
         stamp: str,
         examples: Sequence[Example],
-        held: Sequence[Example],
         on_step: Callable[[Step], None],
     ) -> None:
         device = choose_device(self.device)
         # Anew each time: the trainer wraps the layers of the model that it is given.
         model: Any = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
+        options = replace(self.options, targets=upper_half(model))
         started = time.perf_counter()
-        report = train_adapter(
-            model.to(device), examples, held, folder, self.options, on_step, self.base
-        )
+        # Without held-out rows: every adapter is measured on them afterwards, by the token.
+        report = train_adapter(model.to(device), examples, (), folder, options, on_step, self.base)
         body = {
             "stamp": stamp,
             "rows": report.rows,
@@ -94,10 +94,15 @@ class School:
             "steps": report.steps,
             "seconds": round(report.seconds, 1),
             "seconds_in_all": round(time.perf_counter() - started, 1),
-            "loss_before": round(report.loss_before, 4),
-            "loss_after": round(report.loss_after, 4),
         }
         (folder / RECORD).write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+
+
+def upper_half(model: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Module paths of the linear layers in the upper half of a decoder's layers."""
+    half = model.config.num_hidden_layers // 2
+    found = ((path, re.search(r"\.layers\.(\d+)\.", path)) for path in decoder_linears(model))
+    return tuple(path for path, layer in found if layer and int(layer[1]) >= half)
 
 
 def tokens_of(examples: Iterable[Example]) -> int:

@@ -45,7 +45,7 @@ class Limits:
     tokens: int = 10_000
     held_out: int = 24
     gate_rows: int = 160
-    prompt_tokens: int = 160
+    prompt_tokens: int = 200
     row_tokens: int = 256
     fewest: int = 8
     seed: int = 0

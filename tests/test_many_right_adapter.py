@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,17 @@ def test_a_sub_domain_has_its_own_losses_and_regret() -> None:
     assert found["blue"]["loss_base"] == pytest.approx(both[:, 3].mean())
     assert (found["green"]["counted"], found["green"]["right"]) == (2, 1)
     assert found["green"]["own_is_best"] == 1
+
+
+def test_rows_that_were_not_measured_are_judged_by_their_labels_alone() -> None:
+    these = bout()
+    losses = [None if n in (1, 4, 5) else table for n, table in enumerate(these.losses)]
+    some = replace(these, losses=losses)
+    assert judge(some).counts.tolist() == [True, False, True, True, False, False]
+    found = figures(some, "router")
+    assert (found["rows"], found["measured"], found["counted"]) == (6, 3, 3)
+    assert found["accuracy"]["router"].rows == 6
+    assert found["sub_domains"]["red"]["regret"] == 0.0
+    assert found["sub_domains"]["blue"]["regret"] is None
+    assert found["mislabelled"] == [{"wanted": "red", "chosen": "blue", "rows": 1}]
+    assert found["missed"] == [{"wanted": "red", "chosen": "green", "rows": 1}]
