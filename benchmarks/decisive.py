@@ -4,10 +4,10 @@ The losses of an answer's tokens are paired between experts: the difference of t
 token is one observation, and Student's t tells how far their mean is from 0, with a standard error
 that minds how alike neighbouring tokens are (Hansen and Hodrick 1980). The best expert must beat
 each other one: the largest p of these tests is the row's (intersection-union, Berger 1982),
-two-sided, because the best was chosen by looking at the same tokens. Over all rows the rate of false
-verdicts is held by Benjamini and Hochberg (1995): a figure of 0.985 says little where one verdict in
-twenty is chance. Where neighbouring differences correlate by 0.2, chance passes for a lead at 0.05 in
-6 cases of a hundred.
+two-sided, because the best was chosen by looking at the same tokens. Over all rows the rate of
+false verdicts is held by Benjamini and Hochberg (1995): a figure of 0.985 says little where one
+verdict in twenty is chance. Where neighbouring differences correlate by 0.2, chance passes for a
+lead at 0.05 in 6 cases of a hundred.
 """
 
 from __future__ import annotations
