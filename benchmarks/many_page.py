@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
+
 from benchmarks.measure import Spread
 from benchmarks.report import Goal, Row, Section
 from router.stakes import BY_LABEL, ROUTER
@@ -29,7 +31,8 @@ def sections(found: Found) -> list[Section]:
         for name, ratio in ratios.items()
         if ratio is not None
     ]
-    return [Section("many_experts", rows, [_counting(found), *found["notes"]])]
+    notes = [_counting(found), *found["notes"]]
+    return [Section("many_experts", rows, [escape(note) for note in notes])]
 
 
 def _share(measure: str, hits: Found, has_goal: bool = False) -> Row:
@@ -79,13 +82,18 @@ def _rights(found: Found) -> str:
         for name, one in found["right_adapter"].items()
     ]
     other = [
-        (f"{rate} of the verdicts false", _of(one), _interval(one))
+        (f"at most {rate} of the verdicts false", _of(one), _interval(one))
         for rate, one in found["by_false_verdicts"].items()
     ]
+    margin = found["regret"]["decisive"]
+    if margin is not None:
+        one = {"hits": round(margin["accuracy"]["value"] * margin["rows"]), "rows": margin["rows"]}
+        words = f"none, but the best leads by {margin['margin']:g} nats a token"
+        other.append((words, _of({**one, **margin["accuracy"]}), _interval(margin["accuracy"])))
     return (
         _table(head, lines)
         + "\n\nThe router's by how strict the rule is:\n\n"
-        + _table(("at most", "right adapter", "95 % interval"), other)
+        + _table(("rule", "right adapter", "95 % interval"), other)
     )
 
 
