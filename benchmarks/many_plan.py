@@ -18,8 +18,8 @@ from experts.training import TrainingOptions
 from retrieval.encoder import Encoder
 from router.dataset import LabelledPrompt, read_prompts
 from router.features import Vector
-from router.training import encode
-from router.vectors import VectorCache
+from router.memory import EncoderMemory
+from router.training import remember
 
 BASE = "base"
 
@@ -109,18 +109,14 @@ class Plan:
         place = self.out / f"losses-{fingerprint_of([], ' '.join(marks))}.jsonl"
         return TokenLosses(place, [BASE, *self.names()], marks)
 
-    def vectors(self) -> VectorCache:
-        """The sentence encoder behind the vectors that are kept."""
-        return VectorCache(self.vector_file, self.encode, self.encoder)
-
     @property
     def vector_file(self) -> Path:
         """Where sentence vectors are kept."""
         return self.out / "vectors.sqlite"
 
-    def encoded(self, rows: Sequence[LabelledPrompt], progress: Progress) -> Vector:
-        """The sentence vectors [n, d] of rows."""
-        return encode(rows, self.encode, self.encoder, self.vector_file, progress)
+    def memory(self, rows: Sequence[LabelledPrompt], progress: Progress) -> EncoderMemory:
+        """An encoder that has the sentence vectors of rows ready."""
+        return remember(rows, self.encode, self.encoder, self.vector_file, progress)
 
     def encode(self, texts: Sequence[str]) -> Vector:
         """The sentence vectors [n, d] of texts."""

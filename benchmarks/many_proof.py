@@ -16,7 +16,9 @@ from benchmarks.right_adapter import Bout, figures
 from benchmarks.specialists import RECORD
 from benchmarks.split import read_table
 from router.dataset import LabelledPrompt
+from router.features import Vector, featurize
 from router.gate import Gate
+from router.memory import EncoderMemory
 from router.peers import PeerError, fit_peers, lessons
 from router.policy import Policy
 from router.router import Router
@@ -36,10 +38,10 @@ def proof(plan: Plan, progress: Progress) -> dict[str, Any]:
     if not (plan.gate / STAMP).is_file() or all(found is None for found in known):
         raise StageError("there is no gate, or there are no losses: `losses` and `gate` come first")
     learned = Gate.load(plan.gate)
-    plan.encoded(rows, progress)
-    trials = run_trials(Router(learned, plan.vectors(), learned.labels, BASE, FIRST), rows)
+    memory = plan.memory([*rows, *plan.prompts("adapter", "gate")], progress)
+    trials = run_trials(Router(learned, memory, learned.labels, BASE, FIRST), rows)
     notes: list[str] = []
-    peers = _peers(plan, trials.experts, rows, notes, progress)
+    peers = _peers(plan, trials.experts, rows, memory, notes)
     columns = {name: place for place, name in enumerate(trials.experts)}
     labels = _columns(columns, [row.labels[0] for row in rows])
     choices = {ROUTER: trials.likeliest, BY_LABEL: labels}
@@ -60,19 +62,24 @@ def _peers(
     plan: Plan,
     experts: Sequence[str],
     asked: Sequence[LabelledPrompt],
+    memory: EncoderMemory,
     notes: list[str],
-    progress: Progress,
 ) -> Mapping[str, Sequence[str]]:
     rows = plan.prompts("adapter", "gate")
     known = taught_losses(plan).matrix([row.text for row in rows], experts)
-    taught = lessons(rows, plan.encoded(rows, progress), experts, known)
+    taught = lessons(rows, _vectors(rows, memory), experts, known)
     try:
         peers = fit_peers(taught, plan.limits.seed)
     except PeerError as error:
         notes.append(f"Without peers: {error}.")
         return {}
-    vectors = plan.encoded(asked, progress)
+    vectors = _vectors(asked, memory)
     return {peer.name: peer.answer(vectors).names for peer in peers}
+
+
+def _vectors(rows: Sequence[LabelledPrompt], memory: EncoderMemory) -> Vector:
+    """[n, d], as the router's own are."""
+    return np.stack([featurize([("user", row.text)], memory).vector for row in rows])
 
 
 def _columns(columns: Mapping[str, int], names: Sequence[str]) -> Indices:

@@ -16,7 +16,7 @@ from rich.console import Console
 from transformers import AutoTokenizer
 
 from benchmarks.decisive import FEWEST_TOKENS
-from benchmarks.many_plan import Plan, Progress
+from benchmarks.many_plan import BASE, Plan, Progress
 from benchmarks.specialists import School, fingerprint_of
 from benchmarks.split import PARTS, deal, read_lessons, read_table, write_deal
 from benchmarks.token_losses import measure
@@ -135,6 +135,7 @@ def gate(plan: Plan, progress: Progress) -> None:
             encoder_name=plan.encoder,
             cache=plan.vector_file,
             losses=known if known.rows else None,
+            generalist=BASE,
         )
         learned.save(plan.gate)
         place.write_text(stamp, encoding="utf-8")

@@ -23,6 +23,11 @@ from router.losses import LossError, read_losses
 EXPERTS, MARKS = ("base", "red"), ("aa", "bb")
 LIMITS = Limits(tokens=900, held_out=8, gate_rows=20, row_tokens=96, fewest=4)
 TABLE = {name: (Source("goods", f"{name} shelf"),) for name in ("red", "green", "blue")}
+QUESTIONS = {
+    "red": "Which thing on the red shelf has the number {}?",
+    "green": "How do I open box {}, step by step?",
+    "blue": "Write a line of code that moves box {}.",
+}
 ANSWERS = {
     "red": "The red one, number {}, lies on top of the shelf beside the door.",
     "green": "1. Look behind you.\n2. Take box {}.\n3. Open it slowly and read.",
@@ -43,7 +48,7 @@ def plan(tmp_path: Path, tiny_dir: Path) -> Plan:
     rows = [
         {
             "id": f"{name}-{number}",
-            "prompt": f"Which {name} thing is it that has the number {number}?",
+            "prompt": QUESTIONS[name].format(number),
             "response": answer.format(number),
             "source": f"{name} shelf",
             "license": "MIT",
@@ -58,7 +63,7 @@ def plan(tmp_path: Path, tiny_dir: Path) -> Plan:
     options = replace(OPTIONS, rank=2, max_length=LIMITS.row_tokens)
     return Plan(
         data, tmp_path / "out", TABLE, LIMITS, options, str(tiny_dir),
-        answer_tokens=24, gate_losses=3, short_rows=2, epochs=4, device="cpu", threads=1,
+        answer_tokens=24, gate_losses=3, short_rows=2, device="cpu", threads=1,
     )  # fmt: skip
 
 
@@ -116,7 +121,7 @@ def test_the_report_holds_every_figure(plan: Plan) -> None:
     assert found["measured"] == found["rows"]
     assert found["counted"] + found["base_is_best"] <= found["rows"]
     assert set(found["dealt"]) == set(found["sub_domains"]) == set(TABLE)
-    # The colour is in the prompt: the router must have learned it from what it was given.
+    # Each asks in its own way: the router must have learned that from what it was given.
     assert found["accuracy"]["router"]["value"] >= 0.9
     assert found["gate"]["rows_with_losses"] > 0
     assert found["regret"]["routers"]["oracle"]["macro"]["value"] == 0.0

@@ -60,13 +60,20 @@ def test_confusions_name_what_was_wanted_and_what_was_chosen() -> None:
     assert found["mislabelled"] == [{"wanted": "red", "chosen": "blue", "rows": 1}]
 
 
+def test_means_are_over_the_tokens_of_each_answer() -> None:
+    these = bout()
+    for row, table in enumerate(these.losses):
+        assert table is not None
+        assert these.means[row] == pytest.approx([sum(tokens) / TOKENS for tokens in table])
+
+
 def test_a_sub_domain_has_its_own_losses_and_regret() -> None:
     these = bout()
     found = figures(these, "router")["sub_domains"]
     assert list(found) == ["red", "green", "blue"]
-    second = these.losses[1].mean(axis=1)
+    second = these.means[1]
     assert found["red"]["regret"] == pytest.approx((second[2] - second[0]) / 2)
-    both = np.stack([these.losses[n].mean(axis=1) for n in (4, 5)])
+    both = these.means[4:6]
     assert found["blue"]["loss_own"] == pytest.approx(both[:, 2].mean())
     assert found["blue"]["loss_base"] == pytest.approx(both[:, 3].mean())
     assert (found["green"]["counted"], found["green"]["right"]) == (2, 1)
