@@ -43,7 +43,8 @@ class TokenLosses:
 
     def add(self, text: str, by_token: Sequence[Sequence[float]]) -> None:
         """Keep the losses [experts][tokens] of this prompt's answer."""
-        key, tokens = fingerprint(text), np.round(np.asarray(by_token, dtype=np.float64), 5)
+        key = fingerprint(text)
+        tokens: npt.NDArray[np.float64] = np.asarray(by_token, dtype=np.float64).round(5)
         means = [round(float(mean), 6) for mean in tokens.mean(axis=1)]
         fields = {
             "key": f"{key:016x}",
