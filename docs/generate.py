@@ -127,10 +127,16 @@ def _default(field: FieldInfo) -> str:
         value = value.model_dump(exclude_unset=True)
         if not value:
             return "its defaults"
+    if isinstance(value, dict):
+        value = {key: _plain(part) for key, part in value.items()}
     if isinstance(value, Enum):
         value = value.value
     shown = yaml.safe_dump(value, default_flow_style=True, width=1000)
     return f"`{shown.removesuffix('...' + chr(10)).strip()}`"
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
 
 
 def _allowed(schema: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
@@ -242,6 +248,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "chat-request": _fields("ChatRequest"),
     "embeddings-request": _fields("EmbeddingsRequest"),
     "errors": _errors,
+    "feedback": _response_fields("Feedback"),
+    "feedback-request": _fields("FeedbackRequest"),
     "not-served": _refused,
     "routing-options": _fields("RoutingOptions"),
     "routing-report": _response_fields("RoutingReport"),

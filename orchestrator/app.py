@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
@@ -27,14 +27,17 @@ from orchestrator.combination import Combiner
 from orchestrator.config import Config
 from orchestrator.deployment import DeploymentConfig
 from orchestrator.gateway import Gateway
+from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Pipeline
 from orchestrator.placement import deployment_name, groups
+from orchestrator.recorder import Recorder
 from orchestrator.replicas import ExpertReplica, RetrieverReplica, RouterReplica, Vectors
 from orchestrator.telemetry import Carrier, Telemetry, otel_environment
 from retrieval.embeddings import Embeddings
 from retrieval.passage import Passage
 from router.decision import Decision
 from router.overrides import Overrides
+from router.situation import CALM, Situation
 
 APPLICATION = "collegium"
 _PATIENCE = 1.0
@@ -53,7 +56,7 @@ def build(args: Mapping[str, Any] | None = None) -> serve.Application:
 
 def graph(config: Config) -> serve.Application:
     """All deployments of a configuration, the gateway as ingress."""
-    router = _deploy(RouterReplica, "Router", config.router.deployment).bind(config)
+    router = _deploy(MeteredRouter, "Router", config.router.deployment).bind(config)
     retriever = _deploy(RetrieverReplica, "Retriever", config.retrieval.deployment).bind(config)
     experts = _experts(config)
     gateway = serve.ingress()(GatewayReplica)
@@ -72,19 +75,12 @@ def _experts(config: Config) -> dict[str, Any]:
 
 
 def _deploy(target: Any, name: str, settings: DeploymentConfig) -> Any:  # noqa: ANN401
-    scaling, resources = settings.autoscaling, settings.resources
-    actor: dict[str, Any] = {
-        "num_cpus": resources.num_cpus,
-        "num_gpus": resources.num_gpus,
-        "resources": dict(resources.custom),
-        "runtime_env": {"env_vars": otel_environment()},
-    }
-    if resources.memory_gb is not None:
-        actor["memory"] = int(resources.memory_gb * 2**30)
+    scaling = settings.autoscaling
+    environment = {"runtime_env": {"env_vars": otel_environment()}}
     return serve.deployment(
         target,
         name=name,
-        ray_actor_options=actor,
+        ray_actor_options={**settings.resources.reserved(), **environment},
         max_ongoing_requests=settings.max_ongoing_requests,
         max_queued_requests=settings.max_queued_requests,
         # Short periods: a killed replica must be noticed before its callers lose patience.
@@ -93,12 +89,8 @@ def _deploy(target: Any, name: str, settings: DeploymentConfig) -> Any:  # noqa:
         graceful_shutdown_timeout_s=10,
         graceful_shutdown_wait_loop_s=0.5,
         autoscaling_config=AutoscalingConfig(
-            min_replicas=scaling.min_replicas,
+            **scaling.model_dump(),
             initial_replicas=scaling.min_replicas,
-            max_replicas=scaling.max_replicas,
-            target_ongoing_requests=scaling.target_ongoing_requests,
-            upscale_delay_s=scaling.upscale_delay_s,
-            downscale_delay_s=scaling.downscale_delay_s,
             # Load is pushed every ten seconds unless the environment says otherwise.
             look_back_period_s=12.0,
         ),
@@ -111,7 +103,10 @@ class MeteredExpert(ExpertReplica):
     def __init__(self, config: Config, names: Sequence[str]) -> None:
         super().__init__(config, names)
         self._tags = {"deployment": deployment_name(names, config)}
-        self._gauges = {name: _gauge(name) for name in self.stats()}
+        self._gauges = {
+            name: Gauge(f"collegium_engine_{name}", "Of one expert engine.", ("deployment",))
+            for name in self.stats()
+        }
 
     def check_health(self) -> None:
         """Called by Serve every second; raising replaces the replica."""
@@ -120,8 +115,21 @@ class MeteredExpert(ExpertReplica):
             self._gauges[name].set(value, self._tags)
 
 
-def _gauge(name: str) -> Gauge:
-    return Gauge(f"collegium_engine_{name}", "Of one expert engine.", ("deployment",))
+class MeteredRouter(RouterReplica):
+    """A router whose counters go to Ray's own metrics, as `ray_collegium_router_…`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._gauges: dict[str, Gauge] = {}
+
+    def check_health(self) -> None:
+        """Called by Serve every second."""
+        for count in self.counts():
+            if count.name not in self._gauges:
+                words = "Of one router, by version and role."
+                name = f"collegium_router_{count.name}"
+                self._gauges[count.name] = Gauge(name, words, tuple(count.tags))
+            self._gauges[count.name].set(count.value, dict(count.tags))
 
 
 class GatewayReplica:
@@ -146,14 +154,11 @@ class GatewayReplica:
             for names in groups(config)
             for name in names
         }
-        pipeline = Pipeline(
-            config,
-            RouterHandle(router),
-            RetrieverHandle(retriever),
-            Combiner(config, ports),
-            telemetry,
-        )
-        self._gateway = Gateway(config, pipeline, telemetry)
+        metrics = Metrics()
+        recorder = Recorder.of(config, metrics)
+        handles = RouterHandle(router), RetrieverHandle(retriever)
+        pipeline = Pipeline(config, *handles, Combiner(config, ports), telemetry, recorder)
+        self._gateway = Gateway(config, pipeline, telemetry, metrics, recorder)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after construction."""
@@ -167,12 +172,17 @@ class RouterHandle:
     handle: DeploymentHandle
 
     async def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides,
+        trace: Carrier,
+        situation: Situation = CALM,
+        key: str = "",
     ) -> Decision:
         """See `RouterPort`."""
+        asked = (messages, overrides, trace, situation, key)
         with _own_errors():
-            decision: Decision = await self.handle.route.remote(messages, overrides, trace)
-        return decision
+            return cast(Decision, await self.handle.route.remote(*asked))
 
 
 @dataclass(frozen=True)
@@ -243,8 +253,7 @@ class ExpertHandle:
     async def health(self) -> Health:
         """See `ExpertPort`."""
         with _own_errors():
-            health: Health = await self._handle.health.remote()
-        return health
+            return cast(Health, await self._handle.health.remote())
 
     async def _first(self, stream: Any) -> Chunk | None:  # noqa: ANN401
         waiting = asyncio.ensure_future(anext(stream, None))

@@ -32,6 +32,7 @@ from orchestrator.wire import (
     ChatRequest,
     EmbeddingsRequest,
     EmbeddingsResponse,
+    FeedbackRequest,
     RoutingOptions,
     StreamOptions,
 )
@@ -153,6 +154,24 @@ def embeddings_call(texts: str | Sequence[str], model: str, dimensions: int | No
         "encoding_format": "base64",
     }
     return Call("POST", "v1/embeddings", _checked(EmbeddingsRequest, fields))
+
+
+def feedback_call(
+    decision_id: str,
+    thumb: str | None,
+    score: float | None,
+    expert: str | None,
+    comment: str | None,
+) -> Call:
+    """Build the call that says how good a decision was."""
+    fields = {
+        "decision_id": decision_id,
+        "thumb": thumb,
+        "score": score,
+        "expert": expert,
+        "comment": comment,
+    }
+    return Call("POST", "v1/feedback", _checked(FeedbackRequest, fields))
 
 
 def succeeded(response: httpx.Response) -> httpx.Response:

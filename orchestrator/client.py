@@ -23,6 +23,7 @@ from orchestrator.calls import (
     Sampling,
     chat_call,
     embeddings_call,
+    feedback_call,
     parsed,
     pause,
     route_call,
@@ -32,7 +33,7 @@ from orchestrator.calls import (
 )
 from orchestrator.errors import CollegiumError
 from orchestrator.streaming import AsyncStream, Stream, translated
-from orchestrator.wire import ChatCompletion, ModelCard, ModelList, RoutingReport
+from orchestrator.wire import ChatCompletion, Feedback, ModelCard, ModelList, RoutingReport
 
 DEFAULT_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 """Seconds without a byte, and seconds to connect."""
@@ -112,6 +113,23 @@ class Client(Caller):
         """Embed texts: one vector for each, in their order."""
         call = embeddings_call(texts, model, dimensions)
         return vectors(self._send(call))
+
+    def feedback(
+        self,
+        decision_id: str,
+        thumb: str | None = None,
+        *,
+        score: float | None = None,
+        expert: str | None = None,
+        comment: str | None = None,
+    ) -> Feedback:
+        """Say how good a decision was: `thumb` up or down, or a `score` from -1 to 1.
+
+        `decision_id` is that of `answer.routing`; `expert` names who should have answered. Saying
+        it again replaces what was said before.
+        """
+        call = feedback_call(decision_id, thumb, score, expert, comment)
+        return parsed(Feedback, self._send(call))
 
     def close(self) -> None:
         """Close the connections."""
@@ -211,6 +229,19 @@ class AsyncClient(Caller):
         """See `Client.embeddings`."""
         call = embeddings_call(texts, model, dimensions)
         return vectors(await self._send(call))
+
+    async def feedback(
+        self,
+        decision_id: str,
+        thumb: str | None = None,
+        *,
+        score: float | None = None,
+        expert: str | None = None,
+        comment: str | None = None,
+    ) -> Feedback:
+        """See `Client.feedback`."""
+        call = feedback_call(decision_id, thumb, score, expert, comment)
+        return parsed(Feedback, await self._send(call))
 
     async def aclose(self) -> None:
         """See `Client.close`."""

@@ -22,6 +22,8 @@ from experts.generation import (
 from orchestrator.config import Config
 from orchestrator.drafts import Draft, collect, rank, total_usage
 from orchestrator.errors import ExpertUnavailable, InvalidRequest
+from orchestrator.loads import Loads
+from orchestrator.placement import groups
 from orchestrator.ports import ExpertPort
 from orchestrator.request import Mode, Role
 
@@ -67,12 +69,15 @@ class Outcome:
 class Combiner:
     """Knows every expert's deployment and base model.
 
+    `loads` tells how long its calls wait.
+
     Args:
         ports: expert name → its deployment (one object for several names when placed together).
     """
 
     def __init__(self, config: Config, ports: Mapping[str, ExpertPort]) -> None:
-        self._config, self._ports = config, dict(ports)
+        self._config, self.loads = config, Loads(groups(config))
+        self._ports = self.loads.counted(ports)
         self._bases = {name: expert.model for name, expert in config.experts.items()}
 
     def team(self, weights: Mapping[str, float], mode: Mode | None, *, forced: bool) -> Team:

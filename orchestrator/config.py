@@ -6,26 +6,25 @@ allowed and what was found. `Config.load(None)` gives the embedded default (`def
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from orchestrator import consistency
 from orchestrator.config_file import anchor, faults, read_yaml
 from orchestrator.deployment import DeploymentConfig, shared
-from orchestrator.request import Grounding, Mode, Probability, Share, StrictModel, refuse
+from orchestrator.expert_config import ConfigName, ExpertConfig
+from orchestrator.quality import GateConfig, Metric, default_gates
+from orchestrator.request import Grounding, Mode, Probability, Share
+from orchestrator.strict_model import StrictModel, refuse
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
 
-_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
-_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 _Positive = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
@@ -72,68 +71,40 @@ class ModelConfig(StrictModel):
             yield refuse("int8", "dtype", f"'int8' needs `device: cpu`, not {device!r}")
 
 
-class RemoteConfig(StrictModel):
-    """An OpenAI-compatible upstream. The key is read from the environment variable named here."""
+class RouterConfig(StrictModel):
+    """The gate's weights folder (`embedded`, or a path) and the policy over its probabilities.
 
-    base_url: Annotated[str, Field(pattern=r"^https?://")]
-    model: Annotated[str, Field(min_length=1)]
-    api_key_env: Annotated[str, Field(json_schema_extra={"pattern": _VARIABLE})] | None = None
-    timeout_s: _Seconds = 60.0
-    connect_timeout_s: _Seconds = 5.0
-    retries: Annotated[int, Field(ge=0)] = 2
-
-    # These messages leave out what was found: it may be the key itself.
-    @field_validator("api_key_env")
-    @classmethod
-    def _names_a_variable(cls, name: str | None) -> str | None:
-        if name and not re.match(_VARIABLE, name):
-            what = "must be the name of an environment variable, not the key itself"
-            raise refuse("secret", "", what)
-        return name
-
-    @field_validator("base_url")
-    @classmethod
-    def _holds_no_secret(cls, address: str) -> str:
-        if urlsplit(address).username is not None:
-            raise refuse("secret", "", "must hold no user or password: use `api_key_env`")
-        return address
-
-
-class ExpertConfig(StrictModel):
-    """One expert: local (`model`, with or without `adapter`) or `remote`.
-
-    `adapter` is `embedded:NAME` or a PEFT folder, relative to the configuration file.
-    `collections` are those that its answers may be grounded in.
+    `versions` is the registry, by default `$COLLEGIUM_HOME/router`; `gates` are limits by the name
+    of a figure in a version's report.
+    `max_risk` takes the confidence that the gate promises for it, `min_confidence` sets it; without
+    either it is 0.45. Sessions are kept in each gateway process, `session_ttl_s` in seconds.
+    `load_balance` null: where the experts have more than one deployment. Of `sampled_per_hour`
+    requests the sentence vector is kept.
+    `explore` is the share of requests in which chance chooses the expert.
     """
 
-    description: str = ""
-    model: str | None = None
-    adapter: str | None = None
-    pinned: bool = False
-    remote: RemoteConfig | None = None
-    collections: list[_Name] = []
+    weights: str = "embedded"
+    versions: str | None = None
+    gates: dict[Metric, GateConfig] = Field(default_factory=default_gates)
+    top_k: _Positive = consistency.TOP_K
+    top_p: Share = 0.85
+    min_confidence: Probability | None = None
+    max_risk: Annotated[float, Field(gt=0, lt=1)] | None = None
+    min_weight: Probability = 0.15
+    load_balance: bool | None = None
+    sampled_per_hour: Annotated[int, Field(ge=0, le=1000)] = 48
+    explore: Probability = 0.0
+    max_sessions: Annotated[int, Field(ge=0)] = 10_000
+    session_ttl_s: _Seconds = 1800.0
+    threads: _Positive = 1
     deployment: DeploymentConfig = DeploymentConfig()
 
     @classmethod
     def conflicts(cls, data: Mapping[str, object]) -> Iterator[PydanticCustomError]:
-        """An expert is either local or remote, and only a local one has an adapter."""
-        local, remote = data.get("model") is not None, data.get("remote") is not None
-        if local == remote:
-            yield refuse("one_kind", "model", "or `remote` must be given, and only one of them")
-        if data.get("adapter") is not None and remote and not local:
-            yield refuse("adapter", "adapter", "needs `model`: a remote expert has no adapter")
-
-
-class RouterConfig(StrictModel):
-    """The gate's weights folder (`embedded`, or a path) and the policy over its probabilities."""
-
-    weights: str = "embedded"
-    top_k: _Positive = consistency.TOP_K
-    top_p: Share = 0.85
-    min_confidence: Probability = 0.45
-    min_weight: Probability = 0.15
-    threads: _Positive = 1
-    deployment: DeploymentConfig = DeploymentConfig()
+        """One confidence counts."""
+        if data.get("max_risk") is not None and data.get("min_confidence") is not None:
+            what = "and `min_confidence` both say when the generalist answers: give one of them"
+            yield refuse("one_confidence", "max_risk", what)
 
 
 class CombinationConfig(StrictModel):
@@ -185,6 +156,20 @@ class LimitsConfig(StrictModel):
     max_embedding_inputs: _Positive = 256
 
 
+class FeedbackConfig(StrictModel):
+    """The log of decisions, which `/v1/feedback` adds to.
+
+    `directory` defaults to `$COLLEGIUM_HOME/feedback`. `keep_text` keeps the user's last message,
+    too; without it only the features that the gate read.
+    """
+
+    enabled: bool = True
+    directory: str | None = None
+    keep_text: bool = False
+    max_rows: _Positive = 100_000
+    max_age_days: Annotated[float, Field(gt=0)] = 90.0
+
+
 class TelemetryConfig(StrictModel):
     """Traces go out by the standard OTEL_* variables; without an endpoint nothing is exported."""
 
@@ -210,8 +195,8 @@ class ServerConfig(StrictModel):
 class Config(StrictModel):
     """The whole file."""
 
-    models: Annotated[dict[_Name, ModelConfig], Field(min_length=1)]
-    experts: Annotated[dict[_Name, ExpertConfig], Field(min_length=1)]
+    models: Annotated[dict[ConfigName, ModelConfig], Field(min_length=1)]
+    experts: Annotated[dict[ConfigName, ExpertConfig], Field(min_length=1)]
     generalist: str = "general"
     placement: Placement = Placement.TOGETHER
     encoder: ModelConfig = ModelConfig(source="all-minilm-l6-v2")
@@ -220,6 +205,7 @@ class Config(StrictModel):
     sampling: SamplingConfig = SamplingConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     limits: LimitsConfig = LimitsConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     server: ServerConfig = ServerConfig()
 
@@ -227,6 +213,11 @@ class Config(StrictModel):
     def conflicts(cls, data: Mapping[str, object]) -> Iterator[PydanticCustomError]:
         """What sections say against each other."""
         return consistency.conflicts(data)
+
+    @property
+    def disabled(self) -> tuple[str, ...]:
+        """The experts that are not to be asked."""
+        return tuple(name for name, expert in self.experts.items() if not expert.enabled)
 
     def deployment(self, names: Sequence[str]) -> DeploymentConfig:
         """Scaling and resources of the deployment that these experts share."""

@@ -48,7 +48,9 @@ def anchor(body: dict[str, Any], folder: Path) -> dict[str, Any]:
             model["source"] = _absolute(source, folder)
     if body["router"]["weights"] != "embedded":
         body["router"]["weights"] = _absolute(body["router"]["weights"], folder)
+    body["router"]["versions"] = _absolute(body["router"]["versions"], folder)
     body["retrieval"]["directory"] = _absolute(body["retrieval"]["directory"], folder)
+    body["feedback"]["directory"] = _absolute(body["feedback"]["directory"], folder)
     return body
 
 

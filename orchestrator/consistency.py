@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from orchestrator.deployment import DeploymentConfig
-from orchestrator.request import refuse
 from orchestrator.seats import Seats
+from orchestrator.strict_model import refuse
 
 Body = Mapping[str, Any]
 RESIDENT_ADAPTERS = 64
@@ -36,6 +36,8 @@ def conflicts(body: Body) -> Iterator[PydanticCustomError]:
         yield from _too_few_seats(experts, models, body)
     if experts:
         yield from _wrong_generalist(experts, body.get("generalist", "general"))
+        yield from _disabled_generalist(experts, body.get("generalist", "general"))
+    yield from _fruitless_exploration(body)
     if "auto" in experts:
         what = "is a reserved name, it asks for routing: choose another"
         yield refuse("reserved", "experts.auto", what)
@@ -98,6 +100,14 @@ def _wrong_generalist(experts: Mapping[str, Body], chosen: object) -> Iterator[P
         yield refuse("generalist", "generalist", what)
 
 
+def _disabled_generalist(
+    experts: Mapping[str, Body], chosen: object
+) -> Iterator[PydanticCustomError]:
+    if isinstance(chosen, str) and experts.get(chosen, {}).get("enabled") is False:
+        what = "is false, but this is the generalist, who answers when nobody else can"
+        yield refuse("disabled", f"experts.{chosen}.enabled", f"{what}: enable it, or name another")
+
+
 def _differing_deployments(experts: Mapping[str, Body]) -> Iterator[PydanticCustomError]:
     """Placed together, experts of one base may set one deployment, and others leave it out."""
     default = DeploymentConfig()
@@ -115,6 +125,14 @@ def _differing_deployments(experts: Mapping[str, Body]) -> Iterator[PydanticCust
                     f"the experts of model {model!r} share one deployment: give them equal "
                     "settings, set them at one expert only, or set `placement: apart`",
                 )
+
+
+def _fruitless_exploration(body: Body) -> Iterator[PydanticCustomError]:
+    rate = _mapping(body.get("router")).get("explore", 0)
+    kept = _mapping(body.get("feedback")).get("enabled", True)
+    if isinstance(rate, int | float) and rate > 0 and kept is False:
+        what = f"is {rate}, but `feedback.enabled` is false: nobody would learn from it"
+        yield refuse("explore", "router.explore", f"{what}. Switch on the one, or off the other")
 
 
 def _deployment(expert: Body) -> DeploymentConfig | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from orchestrator.request import StrictModel, refuse
+from orchestrator.strict_model import StrictModel, refuse
 
 _Positive = Annotated[int, Field(ge=1)]
 
@@ -41,6 +41,12 @@ class ResourcesConfig(StrictModel):
     num_gpus: Annotated[float, Field(ge=0)] = 0.0
     memory_gb: Annotated[float, Field(gt=0)] | None = None
     custom: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+    def reserved(self) -> dict[str, Any]:
+        """The options of a Ray actor that reserve it; memory is in bytes."""
+        memory = {} if self.memory_gb is None else {"memory": int(self.memory_gb * 2**30)}
+        cpus_and_gpus = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        return {**cpus_and_gpus, "resources": dict(self.custom), **memory}
 
 
 class DeploymentConfig(StrictModel):

@@ -5,7 +5,7 @@ CollegiumError
 │   └── ContextTooLong         400  messages and answer do not fit into the model's context
 ├── AuthenticationFailed       401  no key, or one that is not known
 ├── PermissionDenied           403  the key is known but may not do this
-├── NotFound                   404  no such model, expert, collection or address
+├── NotFound                   404  no such model, expert, collection, decision or address
 ├── PayloadTooLarge            413  the body is over the limit
 ├── UnsupportedMediaType       415  the body is not application/json
 ├── Unprocessable              422  well formed, but cannot be carried out as asked
@@ -98,7 +98,7 @@ class PermissionDenied(CollegiumError):
 
 
 class NotFound(CollegiumError):
-    """No such model, expert, collection or address."""
+    """No such model, expert, collection, decision or address."""
 
     status = 404
     type = "invalid_request_error"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from opentelemetry.trace import Span
 from pydantic import BaseModel
@@ -20,30 +17,33 @@ from orchestrator.completion import Completion
 from orchestrator.config import Config
 from orchestrator.deadline import bounded
 from orchestrator.doorway import Doorway
+from orchestrator.embedding import embeddings_response
 from orchestrator.errors import CollegiumError, InternalError, InvalidRequest, NotFound, to_body
+from orchestrator.feedback import FeedbackDesk
 from orchestrator.identity import EVERYONE, Principal
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Delta, Finish, Pipeline
 from orchestrator.presence import while_present
+from orchestrator.recorder import Recorder
 from orchestrator.refusal import install
-from orchestrator.request import ChatRequest, EmbeddingsRequest
+from orchestrator.request import AUTO, ChatRequest, EmbeddingsRequest, FeedbackRequest
 from orchestrator.tally import Tally, leave_to_admission
-from orchestrator.task import AUTO, Task, accept, model_names
+from orchestrator.task import Task, accept, model_names
 from orchestrator.telemetry import Attribute, Carrier, Telemetry, carrier, failing, incoming
 from orchestrator.wire import (
     ChatCompletion,
-    Embedding,
     EmbeddingsResponse,
     ErrorBody,
+    Feedback,
     ModelCard,
     ModelList,
     RoutingReport,
-    Usage,
 )
 
 logger = logging.getLogger(__name__)
 
 _DONE = b"data: [DONE]\n\n"
+_SessionHeader = Annotated[str | None, Header(description="As `routing.session`.")]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 403, 404, 413, 415, 422, 429, 500, 503, 504)
 }
@@ -52,9 +52,17 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 class Gateway:
     """The endpoints over a pipeline; `app()` is the ASGI application."""
 
-    def __init__(self, config: Config, pipeline: Pipeline, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        config: Config,
+        pipeline: Pipeline,
+        telemetry: Telemetry,
+        metrics: Metrics | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._config, self._pipeline, self._telemetry = config, pipeline, telemetry
-        self._metrics = Metrics()
+        self._metrics = metrics or Metrics()
+        self._desk = FeedbackDesk(config, recorder, self._metrics)
         self._admission = Admission(config.limits.max_open_requests, self._metrics)
 
     def app(self) -> FastAPI:
@@ -72,6 +80,7 @@ class Gateway:
         app.add_api_route(
             "/v1/embeddings", self.embeddings, methods=["POST"], response_model=EmbeddingsResponse
         )
+        app.add_api_route("/v1/feedback", self.feedback, methods=["POST"], response_model=Feedback)
         app.add_api_route("/v1/models", self.models, methods=["GET"], response_model=ModelList)
         app.add_api_route(
             "/v1/models/{name}", self.model, methods=["GET"], response_model=ModelCard
@@ -84,9 +93,11 @@ class Gateway:
         app.add_middleware(Tally, metrics=self._metrics, routes=app.routes)
         return app
 
-    async def chat(self, body: ChatRequest, http: Request) -> Response:
+    async def chat(
+        self, body: ChatRequest, http: Request, x_session_id: _SessionHeader = None
+    ) -> Response:
         """Answer a conversation. `model`: `auto`, an expert's name, or several joined by `+`."""
-        task = self._accepted(body, http)
+        task = self._accepted(body, http, x_session_id)
         trace = incoming(http.headers)
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -102,9 +113,11 @@ class Gateway:
             response = JSONResponse(completion.model_dump(mode="json"))
         return response
 
-    async def route(self, body: ChatRequest, http: Request) -> RoutingReport:
+    async def route(
+        self, body: ChatRequest, http: Request, x_session_id: _SessionHeader = None
+    ) -> RoutingReport:
         """The routing decision for a conversation, without an answer."""
-        task = self._accepted(body, http)
+        task = self._accepted(body, http, x_session_id)
         async with self._request("/v1/route", incoming(http.headers), **_asked(task)) as span:
             return await self._pipeline.route(task, carrier(span))
 
@@ -128,15 +141,22 @@ class Gateway:
                     f"`dimensions` is {body.dimensions}; {name!r} gives {dimensions}.",
                     param="dimensions",
                 )
-        packed = body.encoding_format == "base64"
-        return EmbeddingsResponse(
-            data=[
-                Embedding(index=i, embedding=_packed(v, packed))
-                for i, v in enumerate(found.vectors)
-            ],
-            model=name,
-            usage=Usage(prompt_tokens=found.tokens, total_tokens=found.tokens),
-        )
+        return embeddings_response(found, name, packed=body.encoding_format == "base64")
+
+    async def feedback(self, body: FeedbackRequest, http: Request) -> Feedback:
+        """Keep what the caller says about a decision, in place of what was said before."""
+        principal = self._principal(http)
+        leave_to_admission(http.scope)
+        asked: dict[str, Attribute] = {
+            "collegium__tenant": principal.tenant,
+            "collegium__decision_id": body.decision_id,
+        }
+        async with self._request("/v1/feedback", incoming(http.headers), **asked) as span:
+            found = await self._desk.take(body, principal)
+            said = {"score": found.score, "expert": found.expert}
+            given = {f"collegium.feedback.{k}": v for k, v in said.items() if v is not None}
+            span.set_attributes({**given, "collegium.feedback.replaced": found.replaced})
+        return found
 
     async def models(self, http: Request) -> ModelList:
         """Names that may stand in `model`."""
@@ -163,8 +183,8 @@ class Gateway:
         """Prometheus text of this gateway replica."""
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
 
-    def _accepted(self, body: ChatRequest, http: Request) -> Task:
-        task = accept(body, self._principal(http), self._config)
+    def _accepted(self, body: ChatRequest, http: Request, session: str | None) -> Task:
+        task = accept(body, self._principal(http), self._config, session)
         leave_to_admission(http.scope)
         return task
 
@@ -269,9 +289,3 @@ def _chunks(completion: Completion, event: Delta | Finish, usage: bool) -> list[
 
 def _sse(body: BaseModel) -> bytes:
     return b"data: " + body.model_dump_json().encode() + b"\n\n"
-
-
-def _packed(vector: npt.NDArray[np.float32], packed: bool) -> list[float] | str:
-    if packed:
-        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-    return [float(value) for value in vector]

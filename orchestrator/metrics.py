@@ -45,6 +45,21 @@ class Metrics:
             registry=registry,
         )
         self.citations = Counter("collegium_citations", "Marks placed.", registry=registry)
+        self.logged = Counter(
+            "collegium_logged_decisions", "Decisions in the log.", registry=registry
+        )
+        self.unlogged = Counter(
+            "collegium_unlogged_decisions",
+            "Decisions that were not kept: the queue was full, or a fault.",
+            ["why"],
+            registry=registry,
+        )
+        self.feedback = Counter(
+            "collegium_feedback",
+            "Opinions stored, by their sign and whether they name another expert.",
+            ["score", "corrected"],
+            registry=registry,
+        )
 
     def text(self) -> bytes:
         """The exposition, text format 0.0.4."""

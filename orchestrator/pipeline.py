@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from experts.generation import (
@@ -34,10 +34,13 @@ from orchestrator.errors import (
 )
 from orchestrator.grounding import ground
 from orchestrator.ports import RetrieverPort, RouterPort
+from orchestrator.recorder import Recorder
 from orchestrator.report import describe, report, tokens
 from orchestrator.request import Grounding, Weighting
+from orchestrator.surroundings import Surroundings
 from orchestrator.task import Task
 from orchestrator.telemetry import Carrier, Telemetry, carrier, failing
+from orchestrator.timings import Timings
 from orchestrator.wire import RoutingReport
 from retrieval.attribution import Citation
 from retrieval.embeddings import Embeddings
@@ -68,18 +71,6 @@ class Finish:
     routing: RoutingReport
 
 
-@dataclass
-class Timings:
-    """Milliseconds since the request was accepted, by step."""
-
-    started: float
-    marks: dict[str, float] = field(default_factory=dict)
-
-    def mark(self, step: str) -> None:
-        """Note that a step is over; the first note of a step stands."""
-        self.marks.setdefault(step, round((time.monotonic() - self.started) * 1000, 2))
-
-
 class Pipeline:
     """Router, retriever and experts, joined into one answer."""
 
@@ -90,9 +81,11 @@ class Pipeline:
         retriever: RetrieverPort,
         combiner: Combiner,
         telemetry: Telemetry,
+        recorder: Recorder | None = None,
     ) -> None:
         self._config, self._router, self._retriever = config, router, retriever
-        self._combiner, self._telemetry = combiner, telemetry
+        self._combiner, self._telemetry, self._recorder = combiner, telemetry, recorder
+        self._surroundings = Surroundings(config, combiner.loads)
 
     async def answer(self, task: Task, trace: Carrier) -> AsyncGenerator[Delta | Finish, None]:
         """Stream the answer to a task: deltas, then one finish.
@@ -101,7 +94,8 @@ class Pipeline:
             CollegiumError: of the kind that the caller should see.
         """
         timings = Timings(task.started)
-        decision = await self._route(task, timings, trace)
+        decision = await self._route(task, timings, trace, "chat")
+        self._surroundings.remember(task, decision)
         team = self._team(task, decision)
         passages = await self._retrieve(task, decision, timings, trace)
         request = self._ground(task, team, passages)
@@ -117,13 +111,15 @@ class Pipeline:
                 if text or chunk.logprobs:
                     yield Delta(text, chunk.logprobs)
         timings.mark("total")
+        if self._recorder is not None:
+            self._recorder.end(task, stood_in=outcome.fallback)
         routing = report(task, decision, team, outcome, passages, timings.marks)
         yield _finish(last, marker.citations, routing)
 
     async def route(self, task: Task, trace: Carrier) -> RoutingReport:
         """The decision on a task without an answer."""
         timings = Timings(task.started)
-        decision = await self._route(task, timings, trace)
+        decision = await self._route(task, timings, trace, "route")
         team = self._team(task, decision)
         outcome = Outcome(team.mode, spoke=team.experts)
         found = report(task, decision, team, outcome, (), timings.marks)
@@ -155,23 +151,29 @@ class Pipeline:
             if isinstance(result, BaseException)
         ]
 
-    async def _route(self, task: Task, timings: Timings, trace: Carrier) -> Decision:
+    async def _route(self, task: Task, timings: Timings, trace: Carrier, kind: str) -> Decision:
         with self._telemetry.span("collegium.route", trace) as span, _for_caller():
             try:
-                decision = await within(
-                    task, self._router.route(task.messages, task.overrides, carrier(span))
+                situation = self._surroundings.situation(task)
+                asked = self._router.route(
+                    task.messages, task.overrides, carrier(span), situation, task.key
                 )
+                decision = await within(task, asked)
             except OverrideError as error:
                 raise InvalidRequest(str(error), param=f"routing.{error.param}") from error
             except ConversationError as error:
                 raise InvalidRequest(str(error), param="messages") from error
             span.set_attributes(describe(decision))
+        if self._recorder is not None:
+            self._recorder.note(task, decision, situation, kind)
         timings.mark("route")
         return decision
 
     def _team(self, task: Task, decision: Decision) -> Team:
         team = self._combiner.team(decision.weights(), task.mode, forced=task.forced)
-        return replace(team, standby=task.principal.may_ask(self._config.generalist))
+        generalist = self._config.generalist
+        affords = self._surroundings.affords(task, generalist)
+        return replace(team, standby=task.principal.may_ask(generalist) and affords)
 
     async def _retrieve(
         self, task: Task, decision: Decision, timings: Timings, trace: Carrier

@@ -8,9 +8,13 @@ from orchestrator.config import Config, Placement
 
 
 def groups(config: Config) -> list[tuple[str, ...]]:
-    """The experts of each deployment, its own first: together by base model, or one by one."""
+    """The experts of each deployment, its own first: together by base model, or one by one.
+
+    Those that are disabled have none.
+    """
     together: dict[str, list[str]] = {}
-    for name, expert in config.experts.items():
+    enabled = ((name, expert) for name, expert in config.experts.items() if expert.enabled)
+    for name, expert in enabled:
         alone = expert.model is None or config.placement is Placement.APART
         together.setdefault(f"expert {name}" if alone else f"model {expert.model}", []).append(name)
     return [tuple(names) for names in together.values()]

@@ -15,15 +15,24 @@ if TYPE_CHECKING:
     from retrieval.passage import Passage
     from router.decision import Decision
     from router.overrides import Overrides
+    from router.situation import Situation
 
 
 class RouterPort(Protocol):
     """The Router deployment."""
 
     async def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides,
+        trace: Carrier,
+        situation: Situation = ...,
+        key: str = "",
     ) -> Decision:
-        """The decision on a conversation, with its vector."""
+        """The decision on a conversation in its situation, with its vector.
+
+        A canary version's share is drawn by `key`; without one it is a probe and no traffic.
+        """
         ...
 
 

@@ -17,23 +17,25 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-import router as router_room
 from experts.generation import Chunk, ExpertError, Generation, Health, Score, Scoring
 from experts.local import LocalExperts, LocalSpec
 from experts.remote import RemoteExpert, RemoteSpec
 from experts.store import ModelStore, default_home
 from orchestrator.config import Config
+from orchestrator.registry import open_policy, open_registry
 from orchestrator.report import tokens
 from orchestrator.telemetry import Carrier, Telemetry, failing
 from retrieval.embeddings import Embeddings
 from retrieval.encoder import Encoder
 from retrieval.index import Index
 from retrieval.passage import Passage
+from router.counts import Count
 from router.decision import Decision
 from router.gate import Gate
+from router.live import LiveRouter
 from router.overrides import Overrides
-from router.policy import Policy
 from router.router import Router
+from router.situation import CALM, Situation
 
 Vectors = npt.NDArray[np.float32]
 
@@ -48,13 +50,6 @@ def open_encoder(config: Config, threads: int) -> Encoder:
     return Encoder(folder, threads=threads, device=device)
 
 
-def open_gate(config: Config) -> Gate:
-    """The gate of the configuration."""
-    embedded = Path(router_room.__file__).parent / "weights"
-    weights = config.router.weights
-    return Gate.load(embedded if weights == "embedded" else Path(weights))
-
-
 def collections_folder(config: Config) -> Path:
     """Where the collections lie."""
     directory = config.retrieval.directory
@@ -62,31 +57,44 @@ def collections_folder(config: Config) -> Path:
 
 
 class RouterReplica:
-    """Embeds the conversation once and decides."""
+    """Embeds the conversation once and decides; follows the versions of the gate."""
 
     def __init__(self, config: Config) -> None:
-        settings = config.router
         self._telemetry = _telemetry(config, "router")
-        self._encoder = open_encoder(config, settings.threads)
-        policy = Policy(
-            settings.top_k, settings.top_p, settings.min_confidence, settings.min_weight
-        )
-        self._router = Router(
-            open_gate(config),
-            self._encoder.encode,
-            list(config.experts),
-            config.generalist,
-            policy,
+        encoder = open_encoder(config, config.router.threads)
+        languages = {name: expert.languages for name, expert in config.experts.items()}
+        experts, disabled = list(config.experts), config.disabled
+
+        def build(gate: Gate) -> Router:
+            policy, general = open_policy(config, gate), config.generalist
+            return Router(gate, encoder.encode, experts, general, policy, languages, disabled)
+
+        self._router = LiveRouter(
+            open_registry(config),
+            build,
+            exploration=config.router.explore,
+            keep_features=config.feedback.enabled,
+            sampled=config.router.sampled_per_hour,
         )
 
     async def route(
-        self, messages: Sequence[tuple[str, str]], overrides: Overrides, trace: Carrier
+        self,
+        messages: Sequence[tuple[str, str]],
+        overrides: Overrides,
+        trace: Carrier,
+        situation: Situation = CALM,
+        key: str = "",
     ) -> Decision:
-        """The decision on a conversation."""
+        """The decision on a conversation, by the version of the gate that acts for this key."""
         with self._telemetry.span("collegium.router.decide", trace) as span:
-            decision = await asyncio.to_thread(self._router.route, messages, overrides)
+            route = partial(self._router.route, messages, overrides, situation, key)
+            decision = await asyncio.to_thread(route)
             span.set_attribute("collegium.routing.seconds", decision.seconds)
         return decision
+
+    def counts(self) -> list[Count]:
+        """Counters of decisions, versions and comparisons, with their tags."""
+        return self._router.counts()
 
 
 class RetrieverReplica:
@@ -202,19 +210,18 @@ def _open_expert(config: Config, names: Sequence[str]) -> LocalExperts | RemoteE
 
 
 def local_spec(config: Config, model: str) -> LocalSpec:
-    """The base model of this name with all experts over it: any of them may be mixed in."""
+    """The base model of this name with all enabled experts over it: any may be mixed in."""
     settings = config.models[model]
+    over = {n: e for n, e in config.experts.items() if e.model == model and e.enabled}
     spec = LocalSpec(
         model=settings.source,
-        experts=tuple((n, e.adapter) for n, e in config.experts.items() if e.model == model),
+        experts=tuple((n, e.adapter) for n, e in over.items()),
         revision=settings.revision,
         device=settings.device,
         dtype=settings.dtype,
         threads=settings.threads,
         resident=settings.resident_adapters,
-        pinned=tuple(
-            n for n, e in config.experts.items() if e.model == model and e.adapter and e.pinned
-        ),
+        pinned=tuple(n for n, e in over.items() if e.adapter and e.pinned),
     )
     limits = replace(
         spec.limits,

@@ -9,9 +9,14 @@ from orchestrator.combination import Outcome, Team
 from orchestrator.request import Grounding, Weighting
 from orchestrator.task import Task
 from orchestrator.telemetry import Attribute
-from orchestrator.wire import RoutedExpert, RoutingReport
+from orchestrator.wire import RoutedExpert, RoutedOthers, RoutingReport
 from retrieval.passage import Passage
 from router.decision import Decision
+from router.logged_decision import draw_of
+from router.ranking import Candidate
+
+MOST_CANDIDATES = 64
+"""Of more, the most probable are listed, and those that speak."""
 
 
 def report(
@@ -24,23 +29,28 @@ def report(
 ) -> RoutingReport:
     """Who was considered, who spoke, how, and why."""
     spoke = dict(outcome.spoke or team.experts)
-    probabilities = {c.name: c.probability for c in decision.candidates}
+    chances = decision.ranking.chances
+    shown = _shown(decision, list(spoke))
     notes = [decision.reason, team.note, *outcome.notes]
     used = "used" if passages else "none"
+    draw = draw_of(decision)
     return RoutingReport(
-        decision_id=task.id.replace("chatcmpl-", "dec-"),
+        decision_id=task.decision_id,
         router_version=decision.router_version,
         mode=str(outcome.mode),
         reason="; ".join(note for note in notes if note),
         fallback=decision.fallback or outcome.fallback,
+        explored=draw.explored,
+        propensity=draw.propensity,
         experts=[
-            RoutedExpert(name=n, weight=w, probability=probabilities.get(n, 0.0))
+            RoutedExpert(name=n, weight=w, probability=chances.get(n, 0.0))
             for n, w in spoke.items()
         ],
         candidates=[
             RoutedExpert(name=c.name, weight=spoke.get(c.name, 0.0), probability=c.probability)
-            for c in decision.candidates
+            for c in shown
         ],
+        others=_others(decision, shown),
         k=len(spoke),
         method=outcome.method or None,
         weighting=str(task.weighting) if len(spoke) > 1 else str(Weighting.ROUTER),
@@ -50,18 +60,37 @@ def report(
 
 
 def describe(decision: Decision) -> dict[str, Attribute]:
-    """The whole decision as span attributes; lists of candidates run in the same order."""
+    """The decision as span attributes; lists of candidates run in the same order."""
+    shown = _shown(decision, [])
     return {
-        "collegium.routing.candidates": [c.name for c in decision.candidates],
-        "collegium.routing.probabilities": [c.probability for c in decision.candidates],
-        "collegium.routing.weights": [c.weight for c in decision.candidates],
+        "collegium.routing.candidates": [c.name for c in shown],
+        "collegium.routing.probabilities": [c.probability for c in shown],
+        "collegium.routing.weights": [c.weight for c in shown],
         "collegium.routing.chosen": list(decision.chosen),
         "collegium.routing.k": decision.k,
         "collegium.routing.reason": decision.reason,
         "collegium.routing.fallback": decision.fallback,
         "collegium.routing.abstained": decision.abstained,
+        "collegium.routing.explored": draw_of(decision).explored,
+        "collegium.routing.propensity": draw_of(decision).propensity,
         "collegium.routing.router_version": decision.router_version,
     }
+
+
+def _shown(decision: Decision, spoke: Sequence[str]) -> list[Candidate]:
+    ranking = decision.ranking
+    listed = ranking.top(MOST_CANDIDATES)
+    names = {candidate.name for candidate in listed}
+    late = [name for name in spoke if name not in names and name in ranking.chances]
+    return listed + [Candidate(name, ranking.chances[name], 0.0) for name in late]
+
+
+def _others(decision: Decision, shown: Sequence[Candidate]) -> RoutedOthers | None:
+    left = len(decision.candidates) - len(shown)
+    if not left:
+        return None
+    listed = sum(candidate.probability for candidate in shown)
+    return RoutedOthers(count=left, probability=max(0.0, 1.0 - listed))
 
 
 def tokens(usage: Usage) -> dict[str, Attribute]:

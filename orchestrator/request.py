@@ -5,36 +5,33 @@ null means "not given" wherever a key is optional, as in OpenAI's API
 (https://platform.openai.com/docs/api-reference). `routing` is Collegium's own addition.
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    JsonValue,
-    ModelWrapValidatorHandler,
-    Strict,
-    Tag,
-    ValidationError,
-)
+from pydantic import AfterValidator, Discriminator, Field, JsonValue, Strict, Tag
 from pydantic import model_validator as validator
-from pydantic_core import PydanticCustomError
 
 from orchestrator.identity import HIGHEST_PRIORITY
-from orchestrator.validation import merged
+from orchestrator.language_tag import LanguageTag
+from orchestrator.strict_model import StrictModel, refuse
 
-Whole = Annotated[int, Strict()]
+AUTO = "auto"
+"""The `model` that leaves the choice to the router."""
+
+LONGEST_SESSION = 128
+"""Characters of a session's name."""
+
+LONGEST_DECISION, LONGEST_COMMENT = 128, 2_000
+"""Characters of a decision's name, and of a comment on it."""
+
 Count = Annotated[int, Strict(), Field(ge=1)]
 Switch = Annotated[bool, Strict()]
 Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 Probability = Annotated[float, Strict(), Field(ge=0, le=1)]
 NonNegative = Annotated[float, Strict(), Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]
+Session = Annotated[str, Field(min_length=1, max_length=LONGEST_SESSION)]
+Preference = Annotated[float, Strict(), Field(ge=-1, le=1)]
 Priority = Annotated[int, Strict(), Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
 
 
@@ -50,69 +47,6 @@ _ONE_OR_LIST = Discriminator(
     custom_error_type="text_or_list",
     custom_error_message="Input should be a string or a list",
 )
-
-
-def refuse(kind: str, key: str, message: str) -> PydanticCustomError:
-    """Build the error of one key; `message` goes on from the key's path: "must be ...".
-
-    `key` lies below the place where the error is raised; it is empty for that place itself.
-    """
-    return PydanticCustomError(kind, "{message}", {"key": key, "message": message})
-
-
-class StrictModel(BaseModel):
-    """A frozen model that refuses unknown keys with the nearest match and what is allowed.
-
-    All faults of a body are found at once. `not_served` maps a key that OpenAI knows and Collegium
-    does not serve to the one harmless value (beside null) that is accepted because it asks for
-    nothing.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    not_served: ClassVar[Mapping[str, JsonValue]] = {}
-
-    @validator(mode="wrap")
-    @classmethod
-    def _name_every_fault(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if not isinstance(data, Mapping):
-            return handler(data)
-        found = [*cls._foreign(data), *cls.conflicts(data)]
-        try:
-            model = handler({k: v for k, v in data.items() if k in cls.model_fields})
-        except ValidationError as error:
-            if not found:
-                raise
-            raise merged(cls.__name__, data, found, error) from None
-        if found:
-            raise merged(cls.__name__, data, found)
-        return model
-
-    @classmethod
-    def conflicts(cls, data: Mapping[str, object]) -> Iterator[PydanticCustomError]:
-        """Faults between keys, told by `refuse`; `data` is as it was sent, checked in nothing."""
-        yield from ()
-
-    @classmethod
-    def _foreign(cls, data: Mapping[object, object]) -> Iterator[PydanticCustomError]:
-        for key, value in data.items():
-            if key in cls.not_served:
-                yield from cls._unless_harmless(str(key), value)
-            elif key not in cls.model_fields:
-                yield cls._unknown(str(key))
-
-    @classmethod
-    def _unless_harmless(cls, key: str, value: object) -> Iterator[PydanticCustomError]:
-        harmless = cls.not_served[key]
-        if value is not None and value != harmless:
-            limit = "" if harmless is None else f" beyond the value {json.dumps(harmless)}"
-            yield refuse("not_served", key, f"is not supported{limit}; leave it out")
-
-    @classmethod
-    def _unknown(cls, key: str) -> PydanticCustomError:
-        allowed = sorted(cls.model_fields)
-        near = get_close_matches(key, allowed, n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else "."
-        return refuse("unknown_key", key, f"is not a known key{hint} Allowed: {', '.join(allowed)}")
 
 
 class Role(StrEnum):
@@ -185,10 +119,8 @@ class RoutingOptions(StrictModel):
     """What a caller may say about routing; what is left out is the router's or the config's choice.
 
     `deadline_ms` counts from arrival, `weights` are non-negative and are normalised to sum to 1; a
-    larger `priority` goes first.
+    larger `priority` goes first; `max_cost` is in USD, `locale` a BCP 47 language tag.
     """
-
-    not_served = dict.fromkeys(("session", "locale", "preferences", "max_cost"))
 
     top_k: Count | None = None
     top_p: Share | None = None
@@ -201,6 +133,10 @@ class RoutingOptions(StrictModel):
     weighting: Weighting | None = None
     deadline_ms: Count | None = None
     priority: Priority | None = None
+    max_cost: NonNegative | None = None
+    session: Session | None = None
+    locale: LanguageTag | None = None
+    preferences: dict[str, Preference] | None = None
 
     @validator(mode="after")
     def _weigh_something(self) -> Self:
@@ -240,7 +176,7 @@ class ChatRequest(StrictModel):
         **dict.fromkeys(("prediction", "reasoning_effort", "verbosity", "web_search_options")),
     }
 
-    model: Name = "auto"
+    model: Name = AUTO
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
@@ -298,3 +234,44 @@ class EmbeddingsRequest(StrictModel):
     def texts(self) -> list[str]:
         """The texts to embed, in order."""
         return [self.input] if isinstance(self.input, str) else self.input
+
+
+def _encodable(text: str) -> str:
+    # JSON may carry lone surrogates, which neither files nor responses can hold.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+class Thumb(StrEnum):
+    """A score in a word: 1 or -1."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class FeedbackRequest(StrictModel):
+    """The body of `POST /v1/feedback`; at least one of score, thumb and expert."""
+
+    decision_id: Annotated[
+        str, Field(min_length=1, max_length=LONGEST_DECISION), AfterValidator(_encodable)
+    ]
+    score: Preference | None = None
+    thumb: Thumb | None = None
+    expert: Annotated[Name, AfterValidator(_encodable)] | None = None
+    comment: (
+        Annotated[str, Field(max_length=LONGEST_COMMENT), AfterValidator(_encodable)] | None
+    ) = None
+
+    @validator(mode="after")
+    def _say_one_thing(self) -> Self:
+        if self.score is not None and self.thumb is not None:
+            raise refuse("two_scores", "score", "and `thumb` both say how good it was: give one")
+        if self.value is None and self.expert is None:
+            raise refuse("no_opinion", "score", "or `thumb` or `expert` must be given")
+        return self
+
+    @property
+    def value(self) -> float | None:
+        """The score, a thumb's included."""
+        if self.thumb is not None:
+            return 1.0 if self.thumb is Thumb.UP else -1.0
+        return self.score

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from experts.generation import Sampling
 from orchestrator.config import Config
 from orchestrator.errors import InvalidRequest, NotFound, PermissionDenied
 from orchestrator.identity import Principal
-from orchestrator.request import ChatRequest, Grounding, Mode, Role, RoutingOptions, Weighting
-from orchestrator.seats import Seats
+from orchestrator.mix import check_seats
+from orchestrator.request import (
+    AUTO,
+    LONGEST_SESSION,
+    ChatRequest,
+    Grounding,
+    Mode,
+    Role,
+    RoutingOptions,
+    Weighting,
+)
 from router.overrides import Overrides
 
-AUTO = "auto"
+_ANSWER, _DECISION = "chatcmpl-", "dec-"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the pipeline needs to know of a request. `deadline` is on the monotonic clock."""
+    """What the pipeline needs to know of a request. `deadline` is on the monotonic clock.
+
+    `store` is false where the caller wants nothing of what was said kept.
+    """
 
     id: str
     model: str
@@ -35,6 +47,8 @@ class Task:
     priority: int = 0
     started: float = field(default_factory=time.monotonic)
     deadline: float | None = None
+    session: str | None = None
+    store: bool = True
 
     @property
     def query(self) -> str:
@@ -42,13 +56,25 @@ class Task:
         return next((text for role, text in reversed(self.messages) if role == Role.USER), "")
 
     @property
+    def key(self) -> str:
+        """What decides whether a canary version of the router acts: a session keeps its version."""
+        return self.id if self.session is None else f"{self.principal.tenant}\n{self.session}"
+
+    @property
+    def decision_id(self) -> str:
+        """The name of the decision on it: the answer's own, with another beginning."""
+        return decision_id(self.id)
+
+    @property
     def forced(self) -> bool:
         """Whether the caller gave the weights."""
         return self.overrides.weights is not None
 
 
-def accept(request: ChatRequest, principal: Principal, config: Config) -> Task:
-    """Check a request against configuration and rights.
+def accept(
+    request: ChatRequest, principal: Principal, config: Config, session: str | None = None
+) -> Task:
+    """Check a request against configuration and rights; `session` is that of the HTTP header.
 
     Raises:
         InvalidRequest, NotFound, PermissionDenied: with the key at fault.
@@ -57,9 +83,9 @@ def accept(request: ChatRequest, principal: Principal, config: Config) -> Task:
     messages = _messages(request, config)
     started = time.monotonic()
     overrides = _overrides(request, routing, principal, config)
-    _check_seats(request, routing, overrides, config)
+    check_seats(request, routing, overrides, config)
     return Task(
-        id=f"chatcmpl-{secrets.token_hex(12)}",
+        id=f"{_ANSWER}{secrets.token_hex(12)}",
         model=request.model,
         messages=messages,
         sampling=_sampling(request, config),
@@ -72,12 +98,20 @@ def accept(request: ChatRequest, principal: Principal, config: Config) -> Task:
         priority=_priority(routing, principal),
         started=started,
         deadline=started + routing.deadline_ms / 1000 if routing.deadline_ms else None,
+        session=_session(routing, session),
+        store=request.store is not False,
     )
 
 
+def decision_id(name: str) -> str:
+    """The name of a decision, by itself or by that of its answer."""
+    return name.replace(_ANSWER, _DECISION, 1) if name.startswith(_ANSWER) else name
+
+
 def model_names(config: Config, principal: Principal) -> list[str]:
-    """What may stand in `model`: `auto` and the experts that the caller may ask."""
-    return [AUTO, *(name for name in config.experts if principal.may_ask(name))]
+    """What may stand in `model`: `auto` and the enabled experts that the caller may ask."""
+    enabled = (name for name, expert in config.experts.items() if expert.enabled)
+    return [AUTO, *(name for name in enabled if principal.may_ask(name))]
 
 
 def _messages(request: ChatRequest, config: Config) -> tuple[tuple[str, str], ...]:
@@ -132,24 +166,34 @@ def _overrides(
     request: ChatRequest, routing: RoutingOptions, principal: Principal, config: Config
 ) -> Overrides:
     weights = _forced_weights(request, routing)
-    named = [*(weights or ()), *(routing.experts or ())]
     origin = "model" if request.model != AUTO else "routing"
-    for name in named:
+    for name, key in _named(weights or {}, routing, origin):
         if name not in config.experts:
             known = ", ".join(model_names(config, principal))
             raise NotFound(
-                f"`{origin}` names the expert {name!r}, which does not exist. Known: {known}. "
+                f"`{key}` names the expert {name!r}, which does not exist. Known: {known}. "
                 "Several are joined by `+`.",
-                param=origin if origin == "model" else _key_of(name, routing),
+                param=key,
             )
         if not principal.may_ask(name):
-            raise PermissionDenied(f"The expert {name!r} is not open to this key.", param=origin)
+            raise PermissionDenied(f"The expert {name!r} is not open to this key.", param=key)
+        if not config.experts[name].enabled:
+            known = ", ".join(model_names(config, principal))
+            raise NotFound(
+                f"`{key}` names the expert {name!r}, which is disabled in this service. "
+                f"Enabled: {known}.",
+                param=key,
+                code="expert_disabled",
+            )
     return Overrides(
         top_k=routing.top_k,
         top_p=routing.top_p,
         min_confidence=routing.min_confidence,
         experts=_allowed(routing, principal, config),
         weights=weights,
+        max_cost=routing.max_cost,
+        locale=routing.locale,
+        preferences=routing.preferences,
     )
 
 
@@ -167,8 +211,16 @@ def _forced_weights(request: ChatRequest, routing: RoutingOptions) -> Mapping[st
     return weights
 
 
-def _key_of(name: str, routing: RoutingOptions) -> str:
-    return f"routing.weights.{name}" if name in (routing.weights or {}) else "routing.experts"
+def _named(
+    weights: Mapping[str, float], routing: RoutingOptions, origin: str
+) -> Iterator[tuple[str, str]]:
+    """Every expert that the request names, with the key that names it."""
+    for name in weights:
+        yield name, origin if origin == "model" else f"routing.weights.{name}"
+    for name in routing.experts or ():
+        yield name, "routing.experts"
+    for name in routing.preferences or ():
+        yield name, f"routing.preferences.{name}"
 
 
 def _allowed(
@@ -177,49 +229,10 @@ def _allowed(
     if routing.experts is None and principal.experts is None:
         return None
     chosen = routing.experts or list(config.experts)
-    allowed = tuple(name for name in chosen if principal.may_ask(name))
+    allowed = tuple(n for n in chosen if principal.may_ask(n) and config.experts[n].enabled)
     if not allowed:
         raise PermissionDenied("No expert is open to this key.", param="routing.experts")
     return allowed
-
-
-def _check_seats(
-    request: ChatRequest, routing: RoutingOptions, overrides: Overrides, config: Config
-) -> None:
-    """Refuse a mix for which the engine could never have room, whatever the router says."""
-    mode = routing.mode or config.combination.mode
-    if overrides.weights is not None:
-        key = "routing.weights" if request.model == AUTO else "model"
-        names = [name for name, weight in overrides.weights.items() if weight > 0]
-        count = len(names)
-    else:
-        key = "routing.mode" if routing.top_k is None else "routing.top_k"
-        names = list(overrides.experts or config.experts)
-        count = routing.top_k or config.router.top_k
-    models = {config.experts[name].model for name in names}
-    # Experts of several bases that a caller forces are not mixed at all.
-    mixes = mode in (Mode.BLEND, Mode.MIXTURE) and (overrides.weights is None or len(models) == 1)
-    for model in models - {None} if mixes else ():
-        for short in _seats(names, str(model), config).shortages(count, mode):
-            raise InvalidRequest(
-                f"`{key}` asks for a mix of {count} experts, but model {model!r} has room for "
-                f"{short.room} in one answer: ask for {short.room} at most, or for `routing.mode` "
-                f"'rank', or have `models.{model}.{short.key}` set to {short.needed} or more.",
-                param=key,
-            )
-
-
-def _seats(names: Sequence[str], model: str, config: Config) -> Seats:
-    settings = config.models[model]
-    pinned = {n for n, e in config.experts.items() if e.model == model and e.adapter and e.pinned}
-    mine = [name for name in names if config.experts[name].model == model]
-    return Seats(
-        pinned=len(pinned),
-        adapters=settings.resident_adapters - len(pinned),
-        rows=settings.max_rows,
-        experts=len(mine),
-        loose=sum(config.experts[name].adapter is not None for name in {*mine} - pinned),
-    )
 
 
 def _priority(routing: RoutingOptions, principal: Principal) -> int:
@@ -231,6 +244,23 @@ def _priority(routing: RoutingOptions, principal: Principal) -> int:
             param="routing.priority",
         )
     return priority
+
+
+def _session(routing: RoutingOptions, header: str | None) -> str | None:
+    if header is None:
+        return routing.session
+    if not 1 <= len(header) <= LONGEST_SESSION:
+        raise InvalidRequest(
+            f"the header `x-session-id` has {len(header)} characters, 1 to {LONGEST_SESSION} are "
+            "allowed.",
+            param="x-session-id",
+        )
+    if routing.session not in (None, header):
+        raise InvalidRequest(
+            "`routing.session` and the header `x-session-id` name two sessions: leave one out.",
+            param="routing.session",
+        )
+    return header
 
 
 def _grounding(routing: RoutingOptions, config: Config) -> Grounding:

@@ -1,8 +1,8 @@
 """What pydantic found wrong with a value, in sentences that teach.
 
 A problem is one entry of `pydantic.ValidationError.errors()`: its `type`, `loc`, `msg`, `input` and
-`ctx`. Problems raised by `orchestrator.request.refuse` carry their key in `ctx` and complete the
-sentence themselves.
+`ctx`. Problems raised by `orchestrator.strict_model.refuse` carry their key in `ctx` and complete
+the sentence themselves.
 """
 
 import json

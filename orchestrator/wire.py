@@ -15,15 +15,17 @@ from orchestrator.request import (
     ChatMessage,
     ChatRequest,
     EmbeddingsRequest,
+    FeedbackRequest,
     Grounding,
     Mode,
     Role,
     RoutingOptions,
     StreamOptions,
-    StrictModel,
     TextPart,
+    Thumb,
     Weighting,
 )
+from orchestrator.strict_model import StrictModel
 
 __all__ = [
     "Annotation",
@@ -40,6 +42,8 @@ __all__ = [
     "EmbeddingsResponse",
     "ErrorBody",
     "ErrorDetail",
+    "Feedback",
+    "FeedbackRequest",
     "Grounding",
     "Mode",
     "ModelCard",
@@ -47,11 +51,13 @@ __all__ = [
     "ResponseMessage",
     "Role",
     "RoutedExpert",
+    "RoutedOthers",
     "RoutingOptions",
     "RoutingReport",
     "StreamOptions",
     "StrictModel",
     "TextPart",
+    "Thumb",
     "TokenLogprob",
     "TopLogprob",
     "UrlCitation",
@@ -133,12 +139,21 @@ class RoutedExpert(_Response):
     probability: float
 
 
+class RoutedOthers(_Response):
+    """The candidates that are not listed: how many, and what they hold together."""
+
+    count: int
+    probability: float
+
+
 class RoutingReport(_Response):
     """The object `x_routing`: the decision and how it was carried out.
 
     `experts` are the chosen (weights sum to 1), `candidates` all, generalist included
-    (probabilities sum to 1). `method` tells how a mixture was computed, None where nothing was
-    generated. `timings_ms` are milliseconds by step.
+    (probabilities sum to 1); of many, those that are not listed stand together in `others`.
+    `method` tells how a mixture was computed, None where nothing was generated. `timings_ms` are
+    milliseconds by step. `explored` tells that chance chose, `propensity` how likely it was that
+    just these experts would act.
     """
 
     decision_id: str
@@ -148,6 +163,9 @@ class RoutingReport(_Response):
     fallback: bool
     experts: list[RoutedExpert]
     candidates: list[RoutedExpert]
+    others: RoutedOthers | None = OMITTED
+    explored: bool = False
+    propensity: float = 1.0
     k: int
     method: str | None = None
     weighting: str | None = None
@@ -248,6 +266,17 @@ class EmbeddingsResponse(_Response):
     data: list[Embedding]
     model: str
     usage: Usage
+
+
+class Feedback(_Response):
+    """The body that answers `POST /v1/feedback`: what is kept about the decision now."""
+
+    object: Literal["feedback"] = "feedback"
+    decision_id: str
+    score: float | None = None
+    expert: str | None = None
+    comment: str | None = None
+    replaced: bool = False
 
 
 class ErrorDetail(_Response):

@@ -6,6 +6,7 @@ from router.gate import Gate, GateError
 from router.overrides import OverrideError, Overrides, UnknownExpert
 from router.policy import Policy
 from router.router import Router
+from router.situation import Situation
 
 __all__ = [
     "Candidate",
@@ -18,5 +19,6 @@ __all__ = [
     "Overrides",
     "Policy",
     "Router",
+    "Situation",
     "UnknownExpert",
 ]

@@ -1,5 +1,6 @@
 """The model card and the licence notice that stand beside trained weights."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,20 @@ def write_card(gate: Gate, folder: Path) -> None:
     (folder / LICENSE_FILE).write_text(license_text(gate), encoding="utf-8")
 
 
+def write_derived_card(gate: Gate, source: Path, folder: Path) -> None:
+    """Write card and licence of a gate that was made from the one in `source` without training.
+
+    The licence is that of the source; its card follows what was done since.
+    """
+    if (source / LICENSE_FILE).is_file():
+        shutil.copyfile(source / LICENSE_FILE, folder / LICENSE_FILE)
+    card = source / CARD_FILE
+    rest = card.read_text(encoding="utf-8") if card.is_file() else ""
+    # Of a source that is such a gate itself, what was done before is told by this one's head.
+    rest = rest.split(_ORIGIN, 1)[-1]
+    (folder / CARD_FILE).write_text(_derived_head(gate) + _ORIGIN + rest, encoding="utf-8")
+
+
 def is_share_alike(gate: Gate) -> bool:
     """Tell whether any of the gate's training data obliges to share alike."""
     return any("-SA-" in source["license"] for source in _sources(gate))
@@ -39,8 +54,8 @@ Creative Commons Attribution-ShareAlike 4.0 International License (CC-BY-SA-4.0)
 The licence of the program around them does not cover them. They were trained on data of the
 following sources, used under the licences named; share-alike sources under version 3.0 are
 adapted under the later version 4.0, as their licence allows. The authors of the sources do not
-endorse this work. Changes: the texts were reduced to statistics (the weights of a classifier);
-no text is contained.
+endorse this work. Changes: the texts were reduced to numbers (the weights of a classifier, and the
+sentence vectors of a sample of the texts); no text is contained.
 
 {names}
 """
@@ -71,6 +86,29 @@ HANDWRITTEN = f"""
 The rows of "{HANDWRITTEN_SOURCE}" (`router/data/handwritten.jsonl`) were written for this gate, a
 part of them from templates, because the public data holds few natural questions about code, few
 everyday questions in other languages, and none that belong to both law and code."""
+
+
+_ORIGIN = "\n\n## The trained gate\n\n"
+
+
+def _derived_head(gate: Gate) -> str:
+    lines = [
+        f"| {name} | {found['examples']} | {found['recall']['value']:.3f} | {found['moved']:.4f} |"
+        for name, found in gate.metadata.get("taught", {}).items()
+    ]
+    table = (
+        "| expert | examples | left-out recall | background that it takes |\n|---|---|---|---|\n"
+    )
+    told = table + "\n".join(lines) if lines else "No expert is taught to it."
+    left = sorted(set(gate.rows))
+    forgotten = f"\n\nIts units count for {', '.join(left)} alone." if left else ""
+    return f"""# Router gate `{gate.version}`
+
+Made from the gate below, without training it anew, for the experts {", ".join(gate.labels)}.
+Held-out figures in its `{METADATA_FILE}` are those of the gate below, moved by what the gate's
+background shows.
+
+{told}{forgotten}"""
 
 
 def _head(gate: Gate) -> str:

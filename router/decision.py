@@ -1,17 +1,16 @@
 """The router's verdict on one request."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
+from router.draw import Draw
 from router.features import Vector
+from router.ranking import Candidate, Ranking
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """One expert as the router saw it: calibrated probability, and the weight it was given."""
-
-    name: str
-    probability: float
-    weight: float
+__all__ = ["Candidate", "Decision"]
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,12 @@ class Decision:
     weights sum to 1. `fallback` tells that the generalist stands in for an expert, `abstained`
     that it does so because no expert was probable enough. `seconds` is the time of routing,
     `vector` [d] the conversation's sentence vector, for retrieval.
+
+    For a log: `draw` tells what chance had to do with it, None where nothing was left to chance;
+    `features` is what the gate read, as float16, None unless the router was asked to keep it.
     """
 
-    candidates: tuple[Candidate, ...]
+    candidates: Sequence[Candidate]
     chosen: tuple[str, ...]
     k: int
     reason: str
@@ -34,8 +36,15 @@ class Decision:
     router_version: str
     seconds: float = field(compare=False)
     vector: Vector = field(compare=False, repr=False)
+    draw: Draw | None = None
+    features: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def ranking(self) -> Ranking:
+        """The candidates, of which the first few can be had without making all of them."""
+        return Ranking.of(self.candidates)
 
     def weights(self) -> dict[str, float]:
         """Return the chosen experts' weights by name, heaviest first."""
-        by_name = {candidate.name: candidate.weight for candidate in self.candidates}
-        return {name: by_name[name] for name in self.chosen}
+        held = self.ranking.weights
+        return {name: held[name] for name in self.chosen}

@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from router.calibration import Matrix, calibration_error, negative_log_likelihood
 from router.dataset import DatasetError, LabelledPrompt
-from router.features import Vector, salient
+from router.features import Encoder, Vector, featurize
 from router.gate import Gate
+from router.parts import columns, strongest
 from router.policy import Policy, choose, project
-from router.surface import surface
 
 DEFAULT_POLICY = Policy()
 
@@ -44,13 +44,42 @@ class Metrics:
         return {key: _rounded(value) for key, value in asdict(self).items()}
 
 
-def feature_matrix(rows: Sequence[LabelledPrompt], vectors: Vector) -> npt.NDArray[np.float32]:
-    """Return the joined features [n, d + surface] of rows, given their sentence vectors [n, d].
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the gate reads of n prompts: `features` [m, d + surface], a row for every part.
 
-    The vectors must be those of `salient(row.text)`.
+    Prompt i has the rows from `starts[i]` [n] to the next start.
     """
-    surfaces = np.stack([surface(salient(row.text)) for row in rows])
-    return np.concatenate([np.asarray(vectors, dtype=np.float32), surfaces], axis=1)
+
+    features: Vector
+    starts: npt.NDArray[np.int64]
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """[n] parts of each prompt."""
+        return np.diff(self.starts, append=len(self.features))
+
+    def scores(self, gate: Gate, generalist: str) -> Matrix:
+        """The gate's scores [n, labels] of whole prompts, as `Router` has them."""
+        own = columns(gate.labels, generalist)
+        return strongest(gate.scores(self.features), self.starts, own)
+
+    def probabilities(self, gate: Gate, generalist: str) -> Matrix:
+        """The gate's calibrated probabilities [n, labels] of whole prompts."""
+        return gate.judge(self.features, self.starts, generalist)
+
+    def vectors(self, dimensions: int) -> Vector:
+        """One unit vector [n, dimensions] for every prompt, the mean of its parts'."""
+        sums = np.add.reduceat(self.features[:, :dimensions], self.starts, axis=0)
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        return np.asarray(sums / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+
+def read(rows: Sequence[LabelledPrompt], encoder: Encoder) -> Reading:
+    """Read every row as a conversation of one message; an encoder that remembers is quickest."""
+    found = [featurize([("user", row.text)], encoder).joined() for row in rows]
+    counts = [len(features) for features in found]
+    return Reading(np.concatenate(found), np.cumsum([0, *counts[:-1]], dtype=np.int64))
 
 
 def target_matrix(rows: Sequence[LabelledPrompt], labels: Sequence[str]) -> Matrix:
@@ -71,12 +100,12 @@ def target_matrix(rows: Sequence[LabelledPrompt], labels: Sequence[str]) -> Matr
 def evaluate(
     gate: Gate,
     rows: Sequence[LabelledPrompt],
-    vectors: Vector,
+    reading: Reading,
     generalist: str = "general",
     policy: Policy = DEFAULT_POLICY,
 ) -> Metrics:
-    """Return the metrics of a gate on rows whose sentence vectors [n, d] are given."""
-    probabilities = gate.probabilities(feature_matrix(rows, vectors))
+    """Return the metrics of a gate on rows that were read."""
+    probabilities = reading.probabilities(gate, generalist)
     targets = target_matrix(rows, gate.labels)
     chosen = _chosen(gate, probabilities, generalist, policy)
     top = [gate.labels[position] for position in probabilities.argmax(axis=1)]

@@ -4,40 +4,56 @@ Each label has a logistic unit of its own, and the units share the probability: 
 proportion to sigmoid(w·x + b) to the power 1 / temperature. The units saturate, so a prompt that
 plainly belongs to two experts gives both about a half, which a softmax over the raw scores
 gives only where they happen to be equal.
+
+Experts may be taught to it afterwards (`taught.py`), and labels forgotten: the unit of a trained
+label then counts for another one.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
+from router.background import Background
 from router.calibration import Matrix, log_sigmoid, softmax
-from router.features import FEATURE_VERSION, feature_dimensions
+from router.features import FEATURE_VERSION
+from router.gate_error import GateError
+from router.gate_folder import (
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    background_tensors,
+    read_background,
+    read_head,
+    read_taught,
+    read_tensors,
+    taught_tensors,
+    write_gate,
+)
+from router.parts import columns, strongest
+from router.prototypes import Prototype, fit_prototype
 from router.surface import SURFACE_DIMENSIONS
+from router.taught import Taught, join_prototype
 
-WEIGHTS_FILE = "gate.safetensors"
-METADATA_FILE = "gate.json"
-FORMAT = 1
+__all__ = ["METADATA_FILE", "WEIGHTS_FILE", "Gate", "GateError"]
 
-
-class GateError(ValueError):
-    """A gate folder that cannot be used; the message names the file and what is wrong with it."""
+MANY, FEW = 64, 4  # From so many units on, the zeros of few rows are left out of the product.
+_HEAD = ("format", "version", "features", "rows")
 
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """The trained network: `weight` [labels, features], `bias` [labels], and a temperature.
+    """The trained network: `weight` [units, features], `bias` [units], and a temperature.
 
-    `encoder` names the sentence encoder that it was trained on; `metadata` is free (training
-    data with licences, metrics) and plays no part in the result. Raises `GateError` for arrays
-    that do not fit together.
+    `labels` are those of the units, then the `taught`. `rows` names the label of each unit where
+    several count for one. `encoder` names the sentence encoder that it was trained on;
+    `background` is what new experts are held against, `metadata` is free (training data with
+    licences, metrics), and neither plays a part in the result. Raises `GateError` for arrays that
+    do not fit together.
     """
 
     labels: tuple[str, ...]
@@ -46,14 +62,25 @@ class Gate:
     temperature: float = 1.0
     encoder: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    rows: tuple[str, ...] = ()
+    taught: Taught | None = None
+    background: Background | None = None
 
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise GateError(f"labels: must be names that differ; got {self.labels!r}.")
-        rows = len(self.labels)
-        if self.weight.ndim != 2 or len(self.weight) != rows or self.bias.shape != (rows,):
+        later = self.taught.names if self.taught else ()
+        units = len(self.rows) or len(self.labels) - len(later)
+        fits = (*dict.fromkeys(self._units), *later) == self.labels
+        if (
+            not fits
+            or self.weight.ndim != 2
+            or len(self.weight) != units
+            or self.bias.shape != (units,)
+        ):
             raise GateError(
-                f"weight {self.weight.shape} and bias {self.bias.shape} do not fit {rows} labels."
+                f"weight {self.weight.shape} and bias {self.bias.shape} do not fit {units} labels "
+                f"of {len(self.labels)}."
             )
         if self.vector_dimensions < 1:
             raise GateError(f"weight: {self.weight.shape[1]} columns are too few for the features.")
@@ -61,6 +88,7 @@ class Gate:
             raise GateError("weight and bias must be finite numbers.")
         if not (np.isfinite(self.temperature) and self.temperature > 0.0):
             raise GateError(f"temperature: must be above 0; got {self.temperature!r}.")
+        self._check_sizes()
 
     @property
     def vector_dimensions(self) -> int:
@@ -75,31 +103,127 @@ class Gate:
         digest.update("\0".join(head).encode())
         for array in (self.weight, self.bias):
             digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+        if self.rows:
+            digest.update("\0".join(("rows", *self.rows)).encode())
+        for content in self.taught.content() if self.taught else ():
+            digest.update(content)
         return digest.hexdigest()
 
     def scores(self, features: npt.NDArray[np.float32]) -> Matrix:
-        """Return the log-sigmoid scores [..., labels] of joined features [..., features]."""
-        return log_sigmoid(features @ self.weight.T + self.bias)
+        """Return each label's own log-sigmoid score [..., labels] of joined features.
+
+        Where several units count for a label, it is that of the surest.
+        """
+        found = log_sigmoid(self._logits(features))
+        if self.rows:
+            owned = [found[..., self._owners[:, at] > 0] for at in range(self._owners.shape[1])]
+            found = np.stack([scores.max(axis=-1) for scores in owned], axis=-1)
+        if self.taught is None:
+            return found
+        taught = self.taught.logits(features[..., : self.vector_dimensions])
+        return np.concatenate([found, log_sigmoid(taught)], axis=-1)
 
     def probabilities(self, features: npt.NDArray[np.float32]) -> Matrix:
         """Return the calibrated probabilities [..., labels] of joined features."""
-        return softmax(self.scores(features), self.temperature)
+        scores = log_sigmoid(self._logits(features))
+        return self._shared(scores, self._odds(features[..., : self.vector_dimensions]))
+
+    def judge(
+        self,
+        features: npt.NDArray[np.float32],
+        starts: Sequence[int] | npt.NDArray[np.int64],
+        generalist: str,
+    ) -> Matrix:
+        """Return the calibrated probabilities [n, labels] of texts given by their parts.
+
+        Text i has the rows of `features` [m, features] from `starts[i]` to the next start. The
+        parts are judged together as `router.parts` says.
+        """
+        scores = log_sigmoid(self._logits(features))
+        odds = self._odds(features[:, : self.vector_dimensions])
+        if odds is not None:
+            odds = np.maximum.reduceat(odds, starts, axis=0)
+        return self._shared(strongest(scores, starts, columns(self._units, generalist)), odds)
+
+    def known_background(self) -> Background:
+        """Return the background. Raises `GateError` where there is none."""
+        if self.background is None:
+            raise GateError(
+                "this gate holds no background to compare with: it was trained before gates had "
+                "one. Train it anew with `collegium train router`, which writes it."
+            )
+        return self.background
+
+    def background_probabilities(self) -> Matrix:
+        """Return the probabilities [rows, labels] of the background. Raises `GateError`."""
+        known = self.known_background()
+        return self._shared(log_sigmoid(known.logits), self._odds(known.vectors))
+
+    def background_targets(self) -> Matrix:
+        """Return the label shares [rows, labels] of the background. Raises `GateError`."""
+        targets = self.known_background().targets.astype(np.float64)
+        later = len(self.labels) - self._owners.shape[1]
+        return np.pad(targets @ self._owners, ((0, 0), (0, later)))
+
+    def prototype(self, features: npt.NDArray[np.float32], share: float | None = None) -> Prototype:
+        """Return a prototype of joined features [examples, features], as `with_prototype` takes it.
+
+        The expert is taken to be asked for in a `share` of the traffic, above 0 and below 1; unless
+        given, as often as any that the gate was trained for. Raises `PrototypeError` for examples
+        that none can be made of, `GateError` for a gate without a background.
+        """
+        dimensions = self.vector_dimensions
+        if features.ndim != 2 or features.shape[1] != self.weight.shape[1]:
+            raise GateError(
+                f"features {features.shape}: joined rows of {self.weight.shape[1]} are asked."
+            )
+        examples = features[:, :dimensions].astype(np.float64)
+        background = self.known_background().vectors.astype(np.float64)
+        return fit_prototype(examples, background, share or 1.0 / (len(self.weight) + 1))
+
+    def with_prototype(self, name: str, prototype: Prototype) -> "Gate":
+        """Return the gate with one more label. Raises `GateError` for one that it has."""
+        if name in self.labels:
+            raise GateError(f"{name!r} is a label already: forget it first, then teach it anew.")
+        taught = join_prototype(self.taught, name, prototype)
+        return replace(self, labels=(*self.labels, name), taught=taught)
+
+    def without(self, name: str, heir: str) -> "Gate":
+        """Return the gate without a label.
+
+        Without a taught one it is as it was before. The unit of a trained one counts for `heir`
+        from then on, and its rows leave the background. Raises `GateError` for a name that is no
+        label, or the heir's own.
+        """
+        if name not in self.labels:
+            raise GateError(f"{name!r} is no label; there are {', '.join(self.labels)}.")
+        if self.taught is not None and name in self.taught.names:
+            labels = tuple(label for label in self.labels if label != name)
+            return replace(self, labels=labels, taught=self.taught.without(name))
+        if name == heir:
+            raise GateError(f"{name!r} gets what no other expert does: it cannot be forgotten.")
+        later = self.taught.names if self.taught else ()
+        if heir in later:
+            raise GateError(f"{heir!r} was taught; a trained label is left to a trained one.")
+        rows = tuple(heir if label == name else label for label in self._units)
+        background = self.background and self.background.without(columns(self._units, name))
+        labels = (*dict.fromkeys(rows), *later)
+        return replace(self, labels=labels, rows=rows, background=background)
 
     def save(self, folder: Path) -> None:
         """Write `gate.safetensors` and `gate.json` into the folder, which is made if need be."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weight, bias = (np.ascontiguousarray(array) for array in (self.weight, self.bias))
-        (folder / WEIGHTS_FILE).write_bytes(save({"weight": weight, "bias": bias}))
+        more = {**taught_tensors(self.taught), **background_tensors(self.background)}
         head = {
-            "format": FORMAT,
+            "format": 2 if more or self.rows else 1,
             "version": self.version,
             "labels": list(self.labels),
             "features": FEATURE_VERSION,
             "encoder": self.encoder,
             "temperature": self.temperature,
+            **({"rows": list(self.rows)} if self.rows else {}),
         }
-        text = json.dumps(head | dict(self.metadata), indent=2, ensure_ascii=False)
-        (folder / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+        more |= {"weight": self.weight, "bias": self.bias}
+        write_gate(folder, {**head, **self.metadata, **head}, more)
 
     @classmethod
     def load(cls, folder: Path) -> "Gate":
@@ -108,61 +232,69 @@ class Gate:
         Raises `GateError` where a file is missing, is of another kind (pickled weights are never
         read), was made for other features, or does not match its own version.
         """
-        head = _head(folder)
-        tensors = _tensors(folder)
+        head = read_head(folder)
+        tensors = read_tensors(folder)
+        labels = tuple(head.pop("labels"))
         gate = cls(
-            labels=tuple(head.pop("labels")),
+            labels=labels,
             weight=tensors["weight"],
             bias=tensors["bias"],
             temperature=head.pop("temperature"),
             encoder=head.pop("encoder"),
-            metadata={key: head[key] for key in head if key not in ("format", "features")},
+            metadata={key: value for key, value in head.items() if key not in _HEAD},
+            rows=tuple(head.get("rows", ())),
+            taught=read_taught(tensors, labels),
+            background=read_background(tensors),
         )
-        version = head["version"]
-        if version != gate.version:
+        if head["version"] != gate.version:
             raise GateError(
-                f"{folder / METADATA_FILE}: version {version!r} is not that of {WEIGHTS_FILE} "
-                f"({gate.version}); the two files do not belong together."
+                f"{folder / METADATA_FILE}: version {head['version']!r} is not that of "
+                f"{WEIGHTS_FILE} ({gate.version}); the two files do not belong together."
             )
         return gate
 
+    @property
+    def _units(self) -> tuple[str, ...]:
+        later = len(self.taught.names) if self.taught else 0
+        return self.rows or self.labels[: len(self.labels) - later]
 
-def _head(folder: Path) -> dict[str, Any]:
-    path = folder / METADATA_FILE
-    if not path.is_file():
-        raise GateError(f"{path}: no such file; a gate is a folder with {METADATA_FILE}.")
-    try:
-        head = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise GateError(f"{path}: not JSON ({error}).") from error
-    expected = {"format": int, "version": str, "labels": list, "features": str, "encoder": str}
-    kinds: dict[str, type | tuple[type, ...]] = {**expected, "temperature": (int, float)}
-    for key, kind in kinds.items():
-        if not isinstance(head, dict) or not isinstance(head.get(key), kind):
-            raise GateError(f"{path}: `{key}` is missing or of the wrong kind.")
-    for key, wanted in (("format", FORMAT), ("features", FEATURE_VERSION)):
-        if head[key] != wanted:
-            raise GateError(f"{path}: `{key}` is {head[key]!r}, this program reads {wanted!r}.")
-    return dict(head)
+    def _shared(self, scores: Matrix, odds: npt.NDArray[np.float32] | None) -> Matrix:
+        """Of the units' scores and the taught experts' odds, if there are any."""
+        shares = softmax(scores, self.temperature)
+        if self.rows:
+            shares = shares @ self._owners
+        return shares if self.taught is None or odds is None else self.taught.join(shares, odds)
 
+    def _odds(self, vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
+        return None if self.taught is None else self.taught.logits(vectors.astype(np.float32))
 
-def _tensors(folder: Path) -> dict[str, npt.NDArray[np.float32]]:
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        raise GateError(f"{path}: no such file; weights are read from safetensors only.")
-    try:
-        tensors = load(path.read_bytes())
-    except SafetensorError as error:
-        raise GateError(f"{path}: not a safetensors file ({error}).") from error
-    if set(tensors) != {"weight", "bias"}:
-        raise GateError(f"{path}: expected the tensors weight and bias, found {sorted(tensors)}.")
-    if any(tensor.dtype != np.float32 for tensor in tensors.values()):
-        raise GateError(f"{path}: the tensors must be float32.")
-    return dict(tensors)
+    def _logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if len(self.weight) < MANY or features.size > FEW * self.weight.shape[1]:
+            return features @ self.weight.T + self.bias
+        dense, rows = self.vector_dimensions, np.atleast_2d(features)
+        found = rows[:, :dense] @ self._columns[:dense] + self.bias
+        for row, logits in zip(rows[:, dense:], found, strict=True):
+            used = np.flatnonzero(row)
+            logits += row[used] @ self._columns[dense:][used]
+        return found.reshape(*features.shape[:-1], -1)
 
+    @cached_property
+    def _columns(self) -> npt.NDArray[np.float32]:
+        return np.ascontiguousarray(self.weight.T)
 
-def empty_gate(labels: tuple[str, ...], vector_dimensions: int, encoder: str = "") -> Gate:
-    """Return a gate of zeros, to which every label is equally probable."""
-    columns = feature_dimensions(vector_dimensions)
-    weight = np.zeros((len(labels), columns), dtype=np.float32)
-    return Gate(labels, weight, np.zeros(len(labels), dtype=np.float32), encoder=encoder)
+    @cached_property
+    def _owners(self) -> Matrix:
+        """[units, trained labels] 1 where the unit counts for the label."""
+        trained = tuple(dict.fromkeys(self._units))
+        return np.array([[float(one == label) for label in trained] for one in self._units])
+
+    def _check_sizes(self) -> None:
+        sizes = {len(self.weight[0]) - SURFACE_DIMENSIONS}
+        if self.taught is not None:
+            sizes.add(self.taught.weight.shape[1])
+        if self.background is not None:
+            sizes.add(self.background.vectors.shape[1])
+            if self.background.logits.shape[1] != len(self.weight):
+                raise GateError(f"background: its logits are not of {len(self.weight)} units.")
+        if len(sizes) > 1:
+            raise GateError(f"sentence vectors of several lengths: {sorted(sizes)}.")

@@ -18,7 +18,9 @@ FIRST_MOMENT, SECOND_MOMENT, EPSILON = 0.9, 0.999, 1e-8
 class FitSettings:
     """How to fit: `unit_loss` is the part of the loss that each label's unit bears alone.
 
-    The rest of the loss is the cross entropy of the shared probabilities.
+    The rest of the loss is the cross entropy of the shared probabilities. `balance_loss` keeps
+    labels from dying out (Fedus et al. 2021, Switch, arXiv 2101.03961), `z_loss` keeps the scores
+    from drifting (Zoph et al. 2022, ST-MoE, arXiv 2202.08906).
     """
 
     epochs: int = 24
@@ -26,6 +28,8 @@ class FitSettings:
     learning_rate: float = 0.01
     weight_decay: float = 1e-4
     unit_loss: float = 0.2
+    balance_loss: float = 0.01
+    z_loss: float = 1e-3
 
 
 @dataclass
@@ -70,7 +74,9 @@ def fit(
             rows = order[start : start + settings.batch]
             logits = features[rows] @ weight.parameter.T + bias.parameter
             slope = logit_gradient(logits, targets[rows], settings.unit_loss)
-            slope *= row_weights[rows, None] / np.float32(len(rows))
+            slope *= row_weights[rows, None]
+            slope += auxiliary_gradient(logits, settings.balance_loss, settings.z_loss)
+            slope /= np.float32(len(rows))
             done = (weight.steps + 1) / (settings.epochs * len(starts))
             rate = settings.learning_rate * (1.0 + math.cos(math.pi * done)) / 2.0
             decay = np.float32(settings.weight_decay) * weight.parameter
@@ -92,3 +98,21 @@ def logit_gradient(logits: Array, targets: Array, unit_loss: float) -> Array:
     alone = units - (targets > 0.0)
     shared = (softmax(scores) - targets) * (1.0 - units)
     return np.asarray(unit_loss * alone + (1.0 - unit_loss) * shared, dtype=np.float32)
+
+
+def auxiliary_gradient(logits: Array, balance_loss: float, z_loss: float) -> Array:
+    """Return the gradient [n, labels], times n, of the auxiliary losses of a batch.
+
+    With shared probabilities p, the share f of rows that each label leads, and N labels:
+    balance_loss · N · Σ f mean(p), in which f is taken as constant, and z_loss · mean(lse²), where
+    lse is the logarithm of the summed scores.
+    """
+    scores = log_sigmoid(logits)
+    shares = softmax(scores)
+    labels = logits.shape[1]
+    leads = np.bincount(shares.argmax(axis=1), minlength=labels) / len(logits)
+    spread = shares * (leads - (shares @ leads)[:, None])
+    total = np.logaddexp.reduce(scores, axis=1)
+    drift = 2.0 * total[:, None] * shares
+    inner = (1.0 - np.exp(scores)) * (balance_loss * labels * spread + z_loss * drift)
+    return np.asarray(inner, dtype=np.float32)

@@ -1,13 +1,28 @@
 """From calibrated probabilities to the experts that answer, and their weights. Pure functions."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from router.overrides import Overrides, UnknownExpert, check_count, check_share
+import numpy as np
+
+from router import wording
+from router.chances import Array, Chances, Places, largest
+from router.limits import Limits
+from router.overrides import (
+    OverrideError,
+    Overrides,
+    check_count,
+    check_known,
+    check_share,
+    listed,
+)
+from router.situation import CALM, Situation
 
 Number = TypeVar("Number", int, float)
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -16,7 +31,8 @@ class Policy:
 
     The choice is the smallest set of experts whose probabilities reach `top_p` together, `top_k`
     at most; a member whose share of the set is under `min_weight` is dropped. Where the best
-    probability is under `min_confidence`, the generalist answers alone.
+    probability is under `min_confidence`, the generalist answers alone. `max_risk` names the
+    promise that `min_confidence` was set for (`conformal.py`), for the reason; None if for none.
     Raises `OverrideError` for values out of range.
     """
 
@@ -24,12 +40,15 @@ class Policy:
     top_p: float = 0.85
     min_confidence: float = 0.45
     min_weight: float = 0.15
+    max_risk: float | None = None
 
     def __post_init__(self) -> None:
         check_count("top_k", self.top_k)
         check_share("top_p", self.top_p, zero_allowed=False)
         check_share("min_confidence", self.min_confidence)
         check_share("min_weight", self.min_weight)
+        if self.max_risk is not None:
+            check_share("max_risk", self.max_risk, zero_allowed=False)
 
     def with_overrides(self, overrides: Overrides) -> "Policy":
         """Return the policy with the request's own values where it gave any."""
@@ -38,6 +57,7 @@ class Policy:
             top_p=_given(overrides.top_p, self.top_p),
             min_confidence=_given(overrides.min_confidence, self.min_confidence),
             min_weight=self.min_weight,
+            max_risk=self.max_risk if overrides.min_confidence is None else None,
         )
 
 
@@ -46,6 +66,7 @@ class Verdict:
     """The policy's choice: probabilities and weights by name (each sums to 1), and the reason.
 
     `probabilities` are those that the choice was made from: 0 for experts that were not allowed.
+    Limits of cost and time, and balancing, change the weights and not them.
     """
 
     probabilities: Mapping[str, float]
@@ -67,63 +88,78 @@ def project(gate: Mapping[str, float], experts: Sequence[str], generalist: str) 
 
 
 def decide(
-    probabilities: Mapping[str, float], generalist: str, policy: Policy, overrides: Overrides
+    probabilities: Mapping[str, float],
+    generalist: str,
+    policy: Policy,
+    overrides: Overrides,
+    situation: Situation = CALM,
+    disabled: Collection[str] = (),
 ) -> Verdict:
-    """Return the verdict on probabilities (all experts, summing to 1) under policy and overrides.
+    """Return the verdict on probabilities (all experts, summing to 1) in a situation.
 
-    Raises `UnknownExpert` for a name in `overrides` that is not among the probabilities.
+    No expert of `disabled` is allowed, whatever the overrides say. Raises `UnknownExpert` for a
+    name in `overrides` that is not among the probabilities, and `OverrideError` where `max_cost`
+    or `disabled` allow none of the experts.
     """
-    allowed = _allowed(probabilities, overrides)
+    chances = Chances.of(probabilities)
+    allowed = _allowed(chances, overrides, disabled)
+    limits = Limits.of(overrides, situation)
     if overrides.weights is not None:
-        return _forced(probabilities, allowed, overrides.weights)
-    policy = policy.with_overrides(overrides)
-    prior = restrict(probabilities, allowed, generalist)
-    best = max(prior, key=lambda name: prior[name])
-    scope = "" if overrides.experts is None else f"among the allowed {_listed(allowed)}: "
-    if prior[best] < policy.min_confidence and generalist in allowed:
-        reason = (
-            f"{scope}the most probable, {best} ({prior[best]:.2f}), is below min_confidence "
-            f"{policy.min_confidence:.2f}; the generalist answers"
-        )
-        return Verdict(prior, {generalist: 1.0}, reason, abstained=True)
-    weights = choose(prior, policy)
-    return Verdict(prior, weights, scope + _reason(prior, weights, policy))
+        return _forced(chances, chances.names(allowed), overrides.weights, limits)
+    prior = _restricted(chances, allowed, generalist)
+    able = allowed
+    if limits.max_cost is not None:
+        able = chances.roster.at(limits.affordable(chances.names(allowed)))
+    choice = _Choice(prior, generalist, policy.with_overrides(overrides), limits, situation.biases)
+    verdict = _in_time(choice, able)
+    notes = [verdict.reason, wording.disabled(chances, disabled, policy.min_weight)]
+    if overrides.experts is not None:
+        notes = [f"among the allowed {listed(chances.names(allowed))}: {verdict.reason}"]
+    if limits.max_cost is not None:
+        notes.append(wording.dear(prior, chances.names(allowed), limits, policy.min_weight))
+    return replace(verdict, reason="; ".join(note for note in notes if note))
 
 
 def restrict(
     probabilities: Mapping[str, float], allowed: Sequence[str], generalist: str
-) -> dict[str, float]:
+) -> Mapping[str, float]:
     """Return the probabilities renormalised among the allowed names, 0 for the others.
 
     Where the allowed hold no probability at all the generalist takes it, if allowed; else they
     share equally.
     """
-    mass = math.fsum(probabilities[name] for name in allowed)
-    if mass > 0.0:
-        return {
-            name: probability / mass if name in allowed else 0.0
-            for name, probability in probabilities.items()
-        }
-    heirs = [generalist] if generalist in allowed else allowed
-    return {name: 1.0 / len(heirs) if name in heirs else 0.0 for name in probabilities}
+    chances = Chances.of(probabilities)
+    return _restricted(chances, chances.roster.at(allowed), generalist)
 
 
-def choose(probabilities: Mapping[str, float], policy: Policy) -> dict[str, float]:
-    """Return the weights of the chosen experts, heaviest first, summing to 1."""
-    ranked = sorted(probabilities, key=lambda name: -probabilities[name])
+def choose(
+    probabilities: Mapping[str, float],
+    policy: Policy,
+    limits: Limits = NO_LIMITS,
+    biases: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Return the weights of the chosen experts, heaviest first, summing to 1.
+
+    `probabilities` must hold one above 0. `biases` are added for the order in which experts are
+    taken, and for nothing else. The set ends before an expert that `limits` cannot pay as well.
+    """
+    chances = Chances.of(probabilities)
+    able = np.flatnonzero(chances.array > 0.0)
+    ranks = _biased(chances, biases or {})[able]
     chosen: list[str] = []
-    for name in ranked[: policy.top_k]:
-        if chosen and probabilities[name] == 0.0:
+    for name in chances.names(able[largest(ranks, policy.top_k)]):
+        if chosen and not limits.fits([*chosen, name]):
             break
         chosen.append(name)
-        if math.fsum(probabilities[kept] for kept in chosen) >= policy.top_p:
+        if math.fsum(chances[kept] for kept in chosen) >= policy.top_p:
             break
+    chosen.sort(key=lambda name: -chances[name])
     while len(chosen) > 1:
-        mass = math.fsum(probabilities[kept] for kept in chosen)
-        if probabilities[chosen[-1]] / mass >= policy.min_weight:
+        mass = math.fsum(chances[kept] for kept in chosen)
+        if chances[chosen[-1]] / mass >= policy.min_weight:
             break
         chosen.pop()
-    return normalise({name: probabilities[name] for name in chosen})
+    return normalise({name: chances[name] for name in chosen})
 
 
 def normalise(weights: Mapping[str, float]) -> dict[str, float]:
@@ -136,49 +172,102 @@ def normalise(weights: Mapping[str, float]) -> dict[str, float]:
     return {name: scaled[name] / total for name in ranked if scaled[name] > 0.0}
 
 
-def _allowed(probabilities: Mapping[str, float], overrides: Overrides) -> list[str]:
+@dataclass(frozen=True)
+class _Choice:
+    """One request's choice, made again where the first is too slow."""
+
+    prior: Chances
+    generalist: str
+    policy: Policy
+    limits: Limits
+    biases: Mapping[str, float]
+
+    def among(self, able: Places) -> Verdict:
+        # Against the prior over all that are allowed: what remains is not surer for remaining.
+        roster, prior = self.prior.roster, self.prior.array
+        place = int(able[prior[able].argmax()])
+        best, most = roster.names[place], float(prior[place])
+        may_abstain = bool((able == roster.places.get(self.generalist, -1)).any())
+        if most < self.policy.min_confidence and may_abstain:
+            reason = wording.abstention(best, most, self.policy)
+            return Verdict(self.prior, {self.generalist: 1.0}, reason, abstained=True)
+        if most == 0.0:
+            names = self.prior.names(able)
+            cheapest = min(names, key=lambda name: self.limits.cost([name]))
+            heir = self.generalist if may_abstain else cheapest
+            return Verdict(self.prior, {heir: 1.0}, f"no probable expert is left; {heir} answers")
+        within = self.prior.only(able)
+        weights = choose(within, self.policy, self.limits, self.biases)
+        reason = wording.chosen(within, weights, self.policy, self.limits)
+        if self.biases:
+            unbiased = choose(within, self.policy, self.limits)
+            reason += wording.balanced(list(unbiased), list(weights))
+        return Verdict(self.prior, weights, reason)
+
+
+def _in_time(choice: _Choice, able: Places) -> Verdict:
+    """The choice; where a queue would outlast the deadline, fewer experts, then others."""
+    verdict = choice.among(able)
+    late = [name for name in verdict.weights if choice.limits.is_late(name)]
+    if not late:
+        return verdict
+    names = choice.prior.names(able)
+    on_time = [name for name in names if not choice.limits.is_late(name)]
+    if on_time:
+        fewer = max(1, len(verdict.weights) - len(late))
+        hurried = replace(choice, policy=replace(choice.policy, top_k=fewer))
+        verdict = hurried.among(choice.prior.roster.at(on_time))
+    else:
+        lead = next(iter(verdict.weights))
+        verdict = replace(verdict, weights={lead: 1.0})
+    note = wording.late(late, choice.limits, bool(on_time))
+    return replace(verdict, reason=f"{verdict.reason}; {note}")
+
+
+def _allowed(chances: Chances, overrides: Overrides, disabled: Collection[str]) -> Places:
+    roster = chances.roster
     if overrides.experts is None:
-        return list(probabilities)
-    _known("experts", overrides.experts, probabilities)
-    return [name for name in probabilities if name in overrides.experts]
+        closed = [roster.places[name] for name in disabled if name in roster.places]
+        return np.delete(roster.everyone, closed) if closed else roster.everyone
+    check_known("experts", overrides.experts, roster.names)
+    members = frozenset(overrides.experts)
+    names = [name for name in roster.names if name in members and name not in disabled]
+    if not names:
+        raise OverrideError("experts", f"{listed(sorted(members))}: disabled in this service.")
+    return roster.at(names)
+
+
+def _restricted(chances: Chances, allowed: Places, generalist: str) -> Chances:
+    roster, kept = chances.roster, chances.only(allowed).array
+    mass = float(kept.sum())
+    if mass > 0.0:
+        return Chances(roster, kept / mass)
+    heir = allowed[allowed == roster.places.get(generalist, -1)]
+    heirs = heir if len(heir) else allowed
+    shared = np.zeros_like(kept)
+    shared[heirs] = 1.0 / len(heirs)
+    return Chances(roster, shared)
+
+
+def _biased(chances: Chances, biases: Mapping[str, float]) -> Array:
+    if not biases:
+        return chances.array
+    ranks, places = chances.array.copy(), chances.roster.places
+    for name, bias in biases.items():
+        if name in places:
+            ranks[places[name]] += bias
+    return ranks
 
 
 def _forced(
-    probabilities: Mapping[str, float], allowed: Sequence[str], forced: Mapping[str, float]
+    chances: Chances, allowed: Sequence[str], forced: Mapping[str, float], limits: Limits
 ) -> Verdict:
     for name in forced:
-        _known(f"weights.{name}", [name], allowed)
+        check_known(f"weights.{name}", [name], allowed)
     weights = normalise(forced)
-    listed = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
-    return Verdict(dict(probabilities), weights, f"the caller set the weights: {listed}")
-
-
-def _known(param: str, names: Iterable[str], known: Iterable[str]) -> None:
-    choices = list(known)
-    for name in names:
-        if name not in choices:
-            raise UnknownExpert(param, f"no expert {name!r} here; there are {_listed(choices)}.")
-
-
-def _reason(
-    probabilities: Mapping[str, float], weights: Mapping[str, float], policy: Policy
-) -> str:
-    names = list(weights)
-    mass = math.fsum(probabilities[name] for name in names)
-    if len(names) == 1:
-        head = f"{names[0]} holds {mass:.2f}"
-    else:
-        lead = probabilities[names[0]]
-        head = f"{_listed(names)} together hold {mass:.2f}, {names[0]} alone {lead:.2f}"
-    if mass >= policy.top_p:
-        return f"{head}; top_p is {policy.top_p:.2f}"
-    if len(names) == policy.top_k:
-        return f"{head}; top_k {policy.top_k} allows no more"
-    return f"{head}; no other holds a share of {policy.min_weight:.2f}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    limits.check(list(weights))
+    named = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
+    return Verdict(chances, weights, f"the caller set the weights: {named}")
 
 
 def _given(value: Number | None, default: Number) -> Number:

@@ -11,7 +11,6 @@ NGRAM_LENGTHS = (2, 3, 4)
 
 # Inclusive ranges of code points; the shares tell scripts that no training text has, too.
 SCRIPTS: tuple[tuple[int, int], ...] = (
-    (0x41, 0x5A),
     (0x61, 0x7A),
     (0xC0, 0x24F),
     (0x370, 0x3FF),
@@ -24,6 +23,7 @@ SCRIPTS: tuple[tuple[int, int], ...] = (
     (0x4E00, 0x9FFF),
     (0xAC00, 0xD7AF),
 )
+LATIN_END = 0x24F
 CHARACTER_CLASSES: tuple[str, ...] = (
     "0123456789",
     "(){}[]",
@@ -41,7 +41,7 @@ ENGLISH_WORDS = frozenset(
     "she should so some than that the their them then there these they this to up us was we were "
     "what when where which who why will with would you your".split()
 )
-STATISTICS = len(SCRIPTS) + len(CHARACTER_CLASSES) + 4
+STATISTICS = len(SCRIPTS) + len(CHARACTER_CLASSES) + 5
 SURFACE_DIMENSIONS = HASH_DIMENSIONS + STATISTICS
 
 _MULTIPLIERS = np.array(
@@ -78,7 +78,8 @@ def ngrams(text: str) -> npt.NDArray[np.float32]:
 
 def statistics(text: str) -> npt.NDArray[np.float32]:
     """Return the statistics [STATISTICS]: shares of scripts, punctuation and English words."""
-    codes = _codes(text)
+    # Whoever shouts, or types without capitals, asks the same.
+    codes = _codes(text.casefold())
     count = max(len(codes), 1)
     inside = [(codes >= low) & (codes <= high) for low, high in SCRIPTS]
     values = [float(np.count_nonzero(found) / count) for found in inside]
@@ -88,6 +89,8 @@ def statistics(text: str) -> npt.NDArray[np.float32]:
     words = _WORD.findall(text.casefold())
     english = sum(word in ENGLISH_WORDS for word in words) / max(len(words), 1)
     values += [
+        # Beyond the Latin scripts altogether, those that no training text has among them.
+        float(np.count_nonzero(codes > LATIN_END) / count),
         min(float(np.log1p(len(codes))) / 8.0, 1.0),
         float("```" in text or "`" in text),
         english,

@@ -2,20 +2,27 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from router.calibration import Matrix, calibration_error, fit_temperature, softmax
+from router.augment import stories, varied
+from router.background import choose_rows, make_background
+from router.calibration import Matrix, fit_temperature
 from router.card import write_card
+from router.conformal import METADATA_KEY, promises
 from router.dataset import DatasetError, LabelledPrompt, balance, hash_share, read_prompts
-from router.evaluation import Metrics, evaluate, feature_matrix, target_matrix
-from router.features import Encoder, Vector, salient
+from router.evaluation import Metrics, Reading, evaluate, read, target_matrix
+from router.features import Encoder
 from router.gate import Gate
+from router.losses import LossTable
+from router.memory import EncoderMemory
 from router.optimizer import Array, FitSettings, fit
-from router.surface import HASH_DIMENSIONS, STATISTICS
+from router.parts import columns, strongest
+from router.surface import HASH_DIMENSIONS, STATISTICS, SURFACE_DIMENSIONS
+from router.targets import collapse, mixed_targets
 from router.vectors import Progress, VectorCache
 
 TRAIN_SHARE = 0.8
@@ -43,7 +50,9 @@ class Report:
     """What training found. `held_out` rows took no part in fitting or calibration.
 
     `ece_uncalibrated` is that of the same rows at temperature 1. `evaluation` holds metrics of
-    further files by their name.
+    further files by their name. `collapse` tells how evenly the held-out rows are led by labels,
+    see `router.targets`. `promises` are thresholds of confidence (`router.conformal`), where losses
+    of rows that were not fitted are known.
     """
 
     trained_rows: int
@@ -53,16 +62,22 @@ class Report:
     held_out: Metrics
     sources: tuple[SourceCount, ...]
     evaluation: Mapping[str, Metrics]
+    rows_with_losses: int = 0
+    collapse: Mapping[str, float] = field(default_factory=dict)
+    promises: Mapping[str, Any] | None = None
 
     def metadata(self) -> dict[str, Any]:
         """Return the report as a mapping fit for JSON."""
         return {
             "trained_rows": self.trained_rows,
             "calibration_rows": self.calibration_rows,
+            "rows_with_losses": self.rows_with_losses,
+            "collapse": {name: round(value, 4) for name, value in self.collapse.items()},
             "ece_uncalibrated": round(self.ece_uncalibrated, 4),
             "held_out": self.held_out.rounded(),
             "evaluation": {name: found.rounded() for name, found in self.evaluation.items()},
             "data": [asdict(source) for source in self.sources],
+            **({METADATA_KEY: dict(self.promises)} if self.promises else {}),
         }
 
 
@@ -75,8 +90,14 @@ def train_gate(
     progress: Progress | None = None,
     encoder_name: str = "",
     cache: Path | None = None,
+    losses: LossTable | None = None,
+    variations: bool = True,
+    generalist: str = "general",
 ) -> tuple[Gate, Report]:
     """Return a calibrated gate for the labels of `rows`, and the report.
+
+    Targets are the labels, mixed with what `losses` says where it knows a prompt's answer. With
+    `variations` every fitted row is learned again, said otherwise (`router.augment`).
 
     Rows are split by a hash of their text: 80 % for fitting, 10 % for the temperature, 10 % held
     out. Sentence vectors are kept in the SQLite file `cache`, if given. `progress` is called with
@@ -90,22 +111,31 @@ def train_gate(
             "at least two labels and some dozens of rows are needed."
         )
     fitted, calibration, held_out = parts
-    encoded = encode([*fitted, *calibration, *held_out], encoder, encoder_name, cache, progress)
-    vectors, calibration_vectors, held_out_vectors = np.split(
-        encoded, [len(fitted), len(fitted) + len(calibration)]
-    )
-    gate = _fit(labels, fitted, vectors, FitSettings(epochs=epochs), seed, progress)
+    originals = len(fitted)
+    known = sum(losses.of(row.text) is not None for row in fitted) if losses else 0
+    if variations:
+        fitted = [*fitted, *varied(fitted, labels, seed)]
+        fitted += stories(generalist, seed) if generalist in labels else []
+    memory = remember([*fitted, *calibration, *held_out], encoder, encoder_name, cache, progress)
+    reading = read(fitted, memory)
+    gate = _fit(labels, fitted, reading, FitSettings(epochs=epochs), seed, progress, losses)
     gate = replace(gate, encoder=encoder_name)
-    features = feature_matrix(calibration, calibration_vectors)
     targets = target_matrix(calibration, labels)
-    temperature = fit_temperature(gate.scores(features), targets)
+    temperature = fit_temperature(read(calibration, memory).scores(gate, generalist), targets)
     calibrated = replace(gate, temperature=temperature)
+    apart = [*calibration, *held_out]
+    backdrop = [(apart + fitted)[place] for place in choose_rows(len(apart), originals, seed)]
+    calibrated = _with_background(calibrated, backdrop, read(backdrop, memory), generalist)
+    unseen = read(held_out, memory)
     report = Report(
-        trained_rows=len(fitted),
+        trained_rows=originals,
+        rows_with_losses=known,
+        promises=_promises(calibrated, apart, memory, generalist, losses),
+        collapse=collapse(unseen.probabilities(calibrated, generalist)),
         calibration_rows=len(calibration),
         temperature=temperature,
-        ece_uncalibrated=_uncalibrated_error(gate, held_out, held_out_vectors),
-        held_out=evaluate(calibrated, held_out, held_out_vectors),
+        ece_uncalibrated=evaluate(gate, held_out, unseen, generalist).ece,
+        held_out=evaluate(calibrated, held_out, unseen, generalist),
         sources=_count_sources(rows),
         evaluation={},
     )
@@ -124,6 +154,9 @@ def train_from_files(
     epochs: int = 24,
     cache: Path | None = None,
     progress: Progress | None = None,
+    losses: LossTable | None = None,
+    variations: bool = True,
+    generalist: str = "general",
 ) -> tuple[Gate, Report]:
     """Train on JSON Lines files and write weights, model card and licence notice into `out`.
 
@@ -139,12 +172,15 @@ def train_from_files(
         progress=progress,
         encoder_name=encoder_name,
         cache=cache,
+        losses=losses,
+        variations=variations,
+        generalist=generalist,
     )
     found = {}
     for path in evaluation:
         unseen = list(read_prompts([path]))
-        vectors = encode(unseen, encoder, encoder_name, cache, progress)
-        found[path.stem] = evaluate(gate, unseen, vectors)
+        memory = remember(unseen, encoder, encoder_name, cache, progress)
+        found[path.stem] = evaluate(gate, unseen, read(unseen, memory), generalist)
     report = replace(report, evaluation=found)
     settings = {"seed": seed, "epochs": epochs, "excluded_licenses": list(excluded_licenses)}
     gate = replace(gate, metadata={**settings, **report.metadata()})
@@ -153,18 +189,18 @@ def train_from_files(
     return gate, report
 
 
-def encode(
+def remember(
     rows: Sequence[LabelledPrompt],
     encoder: Encoder,
     encoder_name: str = "",
     cache: Path | None = None,
     progress: Progress | None = None,
-) -> Vector:
-    """Return the sentence vectors [n, d] of rows; kept in the file `cache`, if given."""
-    texts = [salient(row.text) for row in rows]
-    if cache is None:
-        return np.asarray(encoder(texts), dtype=np.float32)
-    return VectorCache(cache, encoder, encoder_name).encode(texts, progress)
+) -> EncoderMemory:
+    """Return an encoder that has the vectors of rows ready; kept in the file `cache`, if given."""
+    kept = encoder if cache is None else VectorCache(cache, encoder, encoder_name)
+    memory = EncoderMemory(kept)
+    memory.learn([row.text for row in rows], progress)
+    return memory
 
 
 def _split(
@@ -183,19 +219,57 @@ def _split(
 def _fit(
     labels: tuple[str, ...],
     rows: Sequence[LabelledPrompt],
-    vectors: Vector,
+    reading: Reading,
     settings: FitSettings,
     seed: int,
     progress: Progress | None,
+    losses: LossTable | None,
 ) -> Gate:
-    targets = target_matrix(rows, labels)
-    scale = _scale(vectors.shape[1])
-    features = feature_matrix(rows, vectors) * scale
+    shares = target_matrix(rows, labels)
+    targets = mixed_targets(shares, [row.text for row in rows], labels, losses)
+    # A part is taken for what the whole is, and the parts of a text weigh as much as a whole one.
+    each = np.repeat(np.arange(len(rows)), reading.counts)
+    weights = (_row_weights(shares) / reading.counts)[each].astype(np.float32)
+    scale = _scale(reading.features.shape[1] - SURFACE_DIMENSIONS)
     weight, bias = fit(
-        features, targets.astype(np.float32), _row_weights(targets), settings, seed, progress
+        reading.features * scale,
+        targets[each].astype(np.float32),
+        weights,
+        settings,
+        seed,
+        progress,
     )
     # Folded into the weights, the scales are not needed at routing time.
     return Gate(labels=labels, weight=weight * scale, bias=bias)
+
+
+def _promises(
+    gate: Gate,
+    rows: Sequence[LabelledPrompt],
+    encoder: Encoder,
+    generalist: str,
+    losses: LossTable | None,
+) -> dict[str, Any] | None:
+    known = [row for row in rows if losses and losses.of(row.text)]
+    if losses is None or not known:
+        return None
+    probabilities = read(known, encoder).probabilities(gate, generalist)
+    table = losses.matrix([row.text for row in known], gate.labels)
+    led = np.take_along_axis(table, probabilities.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return promises(probabilities.max(axis=1), led - table.min(axis=1))
+
+
+def _with_background(
+    gate: Gate, rows: Sequence[LabelledPrompt], reading: Reading, generalist: str
+) -> Gate:
+    logits = strongest(
+        reading.features @ gate.weight.T + gate.bias,
+        reading.starts,
+        columns(gate.labels, generalist),
+    )
+    vectors = reading.vectors(gate.vector_dimensions)
+    targets = target_matrix(rows, gate.labels)
+    return replace(gate, background=make_background(vectors, logits, targets))
 
 
 def _scale(vector_dimensions: int) -> Array:
@@ -207,11 +281,6 @@ def _row_weights(targets: Matrix) -> Array:
     """Weights of mean 1 that give every label the same mass."""
     weights = (targets / targets.sum(axis=0)).sum(axis=1)
     return np.asarray(weights / weights.mean(), dtype=np.float32)
-
-
-def _uncalibrated_error(gate: Gate, rows: Sequence[LabelledPrompt], vectors: Vector) -> float:
-    scores = gate.scores(feature_matrix(rows, vectors))
-    return calibration_error(softmax(scores), target_matrix(rows, gate.labels))
 
 
 def _count_sources(rows: Sequence[LabelledPrompt]) -> tuple[SourceCount, ...]:

@@ -16,6 +16,7 @@ EXAMPLES = {path.stem: path for path in sorted((CHART / "examples").glob("*.yaml
 DEFAULT = yaml.safe_load((CHART / "files" / "config.yaml").read_text())
 MONITORING = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}
 SECRET = {"name": "UPSTREAM_KEY", "secretName": "upstream", "key": "api-key"}
+AT_HEAD = DEFAULT["server"]
 
 
 def configured(**sections: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -25,19 +26,20 @@ def configured(**sections: Any) -> dict[str, Any]:  # noqa: ANN401
 
 SWITCHES: dict[str, dict[str, Any]] = {
     "default": {},
-    "haproxy": {"config": configured(server={"haproxy": True})},
+    "haproxy": {"config": configured(server={"haproxy": True, **AT_HEAD})},
     "haproxy, open pods": {
-        "config": configured(server={"haproxy": True}),
+        "config": configured(server={"haproxy": True, **AT_HEAD}),
         "networkPolicy": {"enabled": False, "metrics": [MONITORING]},
     },
     "haproxy, watched": {
-        "config": configured(server={"haproxy": True, "port": 9000}),
+        "config": configured(server={"haproxy": True, "port": 9000, **AT_HEAD}),
         "networkPolicy": {"metrics": [MONITORING]},
     },
-    "throughput off": {"config": configured(server={"throughput_optimized": False})},
+    "throughput off": {"config": configured(server={"throughput_optimized": False, **AT_HEAD})},
     "no network policy": {"networkPolicy": {"enabled": False}},
     "no authentication": {"auth": {"mode": "disabled"}},
     "own secret": {"auth": {"existingSecret": "ours"}},
+    "nothing kept": {"config": configured(feedback={"enabled": False}, server={})},
     "no persistence": {"persistence": {"enabled": False}},
     "own claim": {"persistence": {"existingClaim": "ours"}},
     "shared claim": {"persistence": {"accessMode": "ReadWriteMany", "storageClass": "nfs"}},
@@ -51,6 +53,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "extraVolumes": [{"name": "more", "emptyDir": {}}],
         "extraVolumeMounts": [{"name": "more", "mountPath": "/more", "readOnly": True}],
         "models": {"volume": {"persistentVolumeClaim": {"claimName": "weights"}}},
+        "router": {"volume": {"persistentVolumeClaim": {"claimName": "gates"}}},
+        "config": configured(router={"top_k": 1}),
         "imagePullSecrets": [{"name": "registry"}],
     },
     "no workers": {"config": yaml.safe_load(DEFAULT_FILE.read_text()), "workerGroups": []}

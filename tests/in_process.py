@@ -21,8 +21,10 @@ from orchestrator.combination import Combiner
 from orchestrator.config import Config
 from orchestrator.gateway import Gateway
 from orchestrator.identity import EVERYONE, Principal
+from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Delta, Finish, Pipeline
 from orchestrator.ports import ExpertPort
+from orchestrator.recorder import Recorder
 from orchestrator.replicas import RetrieverReplica, RouterReplica
 from orchestrator.request import ChatRequest
 from orchestrator.task import Task, accept
@@ -114,6 +116,9 @@ def configuration(encoder: Path, collections: Path, **sections: Any) -> Config: 
             "mirror": remote,
         },
         "retrieval": {"directory": str(collections)},
+        # Not the versions and the log of whoever runs the tests.
+        "router": {"versions": str(collections.parent / "versions")},
+        "feedback": {"directory": str(collections.parent / "feedback")},
     }
     return Config.check(body | sections)
 
@@ -146,13 +151,17 @@ class Service:
         router, retriever = RouterReplica(config), RetrieverReplica(config)
         return cls(config, router, retriever, weightless(config), telemetry)
 
-    def pipeline(self, **ports: ExpertPort) -> Pipeline:
+    def pipeline(self, recorder: Recorder | None = None, **ports: ExpertPort) -> Pipeline:
         """A pipeline over this service's parts, some experts exchanged."""
         combiner = Combiner(self.config, {**self.ports, **ports})
-        return Pipeline(self.config, self.router, self.retriever, combiner, self.telemetry)
+        handles = self.router, self.retriever
+        return Pipeline(self.config, *handles, combiner, self.telemetry, recorder)
 
     def app(self, **ports: ExpertPort) -> ASGIApp:
-        return Gateway(self.config, self.pipeline(**ports), self.telemetry).app()
+        metrics = Metrics()
+        recorder = Recorder.of(self.config, metrics)
+        pipeline = self.pipeline(recorder, **ports)
+        return Gateway(self.config, pipeline, self.telemetry, metrics, recorder).app()
 
     def task(self, prompt: str, principal: Principal = EVERYONE, **body: Any) -> Task:  # noqa: ANN401
         """An accepted task of one user message."""

@@ -61,6 +61,16 @@ def test_a_service_and_a_configuration_cannot_both_decide() -> None:
     assert "drop one" in done.output
 
 
+def test_a_wrong_routing_option_is_named_before_anything_is_loaded() -> None:
+    done = run("route", "x", "--locale", "pt_BR")
+    assert done.exit_code == 1
+    assert "routing.locale" in done.output
+    for wish in ("code", "code=much", "=1"):
+        done = run("route", "x", "--prefer", wish)
+        assert done.exit_code == 2
+        assert "NAME=NUMBER" in done.output
+
+
 @pytest.mark.models
 def test_one_question_is_answered_with_its_experts_and_sources(service: Service) -> None:
     done = run("chat", "--url", service.url, "--model", "code", "[/b] Is it [red] or not?")
@@ -111,6 +121,19 @@ def test_brackets_of_a_document_are_shown(filled: Path, monkeypatch: pytest.Monk
     assert done.exit_code == 0
     assert "[/title]" in done.stdout
     assert "The [bold] word and [/x] stay as they are." in done.stdout
+
+
+@pytest.mark.models
+def test_a_risk_that_the_gate_does_not_promise_stops_the_start(filled: Path) -> None:
+    filled.write_text(
+        filled.read_text().replace("{source: x}", "{source: smollm2-135m-instruct}")
+        + "router: {max_risk: 0.15}\n"
+    )
+    for command in (("serve", "--no-index", "--port", "18999"), ("route", "x")):
+        done = run(*command, "--config", str(filled))
+        assert done.exit_code == 1
+        assert "max_risk 0.15: this gate" in done.output
+        assert isinstance(done.exception, SystemExit)
 
 
 def test_a_missing_encoder_is_named_without_a_traceback(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def test_a_configuration_survives_its_own_dump() -> None:
         (
             with_expert(model="base", adaptor="a"),
             "`experts.more.adaptor` is not a known key; did you mean `adapter`? Allowed: adapter, "
-            "collections, deployment, description, model, pinned, remote.",
+            "collections, deployment, description, enabled, languages, model, pinned, price, "
+            "remote.",
         ),
         (body(router={"topk": 3}), "`router.topk` is not a known key; did you mean `top_k`? "),
         (body(placment="apart"), "`placment` is not a known key; did you mean `placement`? "),
@@ -96,6 +97,18 @@ def test_a_misspelt_key_is_named_with_the_nearest_match(found: object, expected:
             "`limits.max_tokens` must be greater than or equal to 1, but 0 was found.",
         ),
         (body(router={"top_p": 0.0}), "`router.top_p` must be greater than 0, but 0.0 was found."),
+        (
+            body(router={"gates": {"held_out.ece": {}}}),
+            "`router.gates.held_out.ece` must give at least one of at_least, at_most, drop, rise",
+        ),
+        (
+            body(router={"gates": {"held_out.ece": {"rise": -0.1}}}),
+            "`router.gates.held_out.ece.rise` must be greater than or equal to 0",
+        ),
+        (
+            body(router={"gates": {"held_out.ece": {"atmost": 1}}}),
+            "`router.gates.held_out.ece.atmost` is not a known key; did you mean `at_most`?",
+        ),
         (body(sampling={"temperature": float("nan")}), "`sampling.temperature` must be a finite"),
         (body(retrieval={"enabled": "maybe"}), "`retrieval.enabled` must be a valid boolean"),
         (
@@ -187,12 +200,34 @@ def test_several_faults_are_listed_at_once() -> None:
     ]
 
 
+def test_a_confidence_and_a_promised_risk_exclude_each_other() -> None:
+    (line,) = faults(body(router={"max_risk": 0.1, "min_confidence": 0.5}))
+    assert line.startswith("`router.max_risk` and `min_confidence` both say when")
+    for settings in ({"max_risk": 0.1}, {"min_confidence": 0.5}, {"max_risk": None}):
+        Config.check(body(router=settings))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("languages", ["pt_BR"]),
+        ("price", {"input": -1}),
+        ("price", {"outptu": 1}),
+    ],
+)
+def test_a_wrong_language_or_price_is_named(key: str, value: object) -> None:
+    (line,) = faults(body(experts={"general": {"model": "base", key: value}}))
+    assert line.startswith(f"`experts.general.{key}")
+
+
 def test_all_faults_of_one_section_are_listed_at_once() -> None:
     assert faults(body(router={"topk": 3, "top_p": 7, "wieghts": "x", "threads": 0})) == [
         "`router.topk` is not a known key; did you mean `top_k`? Allowed: deployment, "
-        "min_confidence, min_weight, threads, top_k, top_p, weights.",
+        "explore, gates, load_balance, max_risk, max_sessions, min_confidence, min_weight, "
+        "sampled_per_hour, session_ttl_s, threads, top_k, top_p, versions, weights.",
         "`router.wieghts` is not a known key; did you mean `weights`? Allowed: deployment, "
-        "min_confidence, min_weight, threads, top_k, top_p, weights.",
+        "explore, gates, load_balance, max_risk, max_sessions, min_confidence, min_weight, "
+        "sampled_per_hour, session_ttl_s, threads, top_k, top_p, versions, weights.",
         "`router.top_p` must be less than or equal to 1, but 7 was found.",
         "`router.threads` must be greater than or equal to 1, but 0 was found.",
     ]
@@ -281,8 +316,9 @@ def test_what_one_expert_sets_counts_for_all_of_its_deployment(others: dict[str,
 
 def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:
     found = body(
-        router={"weights": "embedded-gates"},
+        router={"weights": "embedded-gates", "versions": "versions"},
         retrieval={"directory": "../collections"},
+        feedback={"directory": "feedback"},
         encoder={"source": "./encoder"},
     )
     found["models"] |= {
@@ -303,6 +339,7 @@ def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:
         "code": "embedded:code",
         "far": "/adapters/far",
     }
+    assert config.feedback.directory == f"{tmp_path}/feedback"
     assert {name: model.source for name, model in config.models.items()} == {
         "base": "smollm2-135m-instruct",
         "hub": "Qwen/Qwen3-8B",
@@ -311,6 +348,7 @@ def test_relative_paths_are_anchored_to_the_file(tmp_path: Path) -> None:
     }
     assert config.encoder.source == f"{tmp_path}/encoder"
     assert config.router.weights == f"{tmp_path}/embedded-gates"
+    assert config.router.versions == f"{tmp_path}/versions"
     assert config.retrieval.directory == f"{tmp_path}/../collections"
 
 

@@ -27,7 +27,7 @@ from orchestrator import __version__
 from orchestrator.cli.root import cli
 from orchestrator.config import DEFAULT_FILE, Config
 from orchestrator.errors import SERVED
-from orchestrator.request import ChatRequest, EmbeddingsRequest
+from orchestrator.request import ChatRequest, EmbeddingsRequest, FeedbackRequest
 from retrieval.document import Document
 from retrieval.index import Index
 
@@ -53,6 +53,7 @@ SCHEMAS = {
     "/v1/chat/completions": ChatRequest,
     "/v1/route": ChatRequest,
     "/v1/embeddings": EmbeddingsRequest,
+    "/v1/feedback": FeedbackRequest,
 }
 
 

@@ -300,7 +300,14 @@ def test_health_readiness_and_description(http: httpx.Client) -> None:
     assert http.get("/healthz").json() == {"status": "ok"}
     assert http.get("/readyz").json() == {"status": "ready", "faults": []}
     paths = http.get("/openapi.json").json()["paths"]
-    served = {CHAT, "/v1/route", "/v1/embeddings", "/v1/models", "/v1/models/{name}"}
+    served = {
+        CHAT,
+        "/v1/route",
+        "/v1/embeddings",
+        "/v1/feedback",
+        "/v1/models",
+        "/v1/models/{name}",
+    }
     assert served | {"/healthz", "/readyz", "/metrics"} == set(paths)
     chat = paths[CHAT]["post"]["responses"]
     assert {"200", "400", "404", "413", "415", "429", "503"} <= set(chat)

@@ -88,7 +88,8 @@ def test_a_given_configuration_is_not_merged_with_the_default() -> None:
 def test_the_default_configuration_is_the_services_own_but_for_placement() -> None:
     ours, embedded = Config.check(DEFAULT).model_dump(), Config.load().model_dump()
     for body in (ours, embedded):
-        del body["retrieval"]["deployment"]
+        del body["retrieval"]["deployment"], body["router"]["deployment"]
+        del body["server"]["deployment"]
         for expert in body["experts"].values():
             del expert["deployment"]
     assert ours == embedded
@@ -147,6 +148,14 @@ REMOTE = {"base_url": "https://a.example.com/v1", "model": "m", "api_key_env": "
         (
             {"config": configured(retrieval={})},
             "config.retrieval.deployment.resources.custom needs",
+        ),
+        (
+            {"config": configured(router={})},
+            "config.router.deployment.resources.custom needs",
+        ),
+        (
+            {"config": configured(server={})},
+            "config.server.deployment.resources.custom needs",
         ),
         ({"head": {"customResources": {"collegium_state": None}}}, "must offer collegium_state"),
         (

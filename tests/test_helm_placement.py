@@ -118,11 +118,22 @@ def test_without_persistence_nothing_is_claimed_and_upgrades_overlap() -> None:
     assert manifests.one(objects, "RayService")["spec"]["upgradeStrategy"] == {"type": "NewCluster"}
 
 
-def test_the_retriever_can_only_run_on_the_head() -> None:
+def test_every_pod_mounts_the_volume_of_the_routers_versions_for_writing() -> None:
+    for pod in manifests.pods(rendered("volumes")).values():
+        (mount,) = [mount for claim, mount in _claims(pod) if claim == "gates"]
+        assert mount["mountPath"] == "/var/lib/collegium/router"
+        assert not mount.get("readOnly")
+    for pod in manifests.pods(rendered("default")).values():
+        mounts = [mount["name"] for mount in pod["containers"][0]["volumeMounts"]]
+        assert "router" not in mounts
+
+
+@pytest.mark.parametrize("part", ["retrieval", "router", "server"])
+def test_what_needs_the_state_can_only_run_on_the_head(part: str) -> None:
     for case in ("default", "gpu", "baked"):
         (application,) = manifests.serve_config(rendered(case))["applications"]
         config = Config.check(application["args"]["config"])
-        (wanted,) = config.retrieval.deployment.resources.custom
+        (wanted,) = getattr(config, part).deployment.resources.custom
         offering = [
             name
             for name, group in manifests.groups(rendered(case)).items()

@@ -30,6 +30,14 @@ def test_errors_and_wire_need_pydantic_alone(name: str) -> None:
     assert not loaded & (HEAVY | {"click", "rich", "httpx"})
 
 
+def test_the_versions_of_the_router_need_no_torch() -> None:
+    loaded = modules_after(
+        "from orchestrator.cli.router import router; import orchestrator.registry"
+    )
+    assert {"numpy", "filelock", "safetensors"} <= loaded
+    assert not loaded & {"torch", "ray", "faiss", "transformers", "fastapi", "peft"}
+
+
 def test_the_client_needs_httpx_and_pydantic_alone() -> None:
     loaded = modules_after("from orchestrator import AsyncClient, Client; Client()")
     assert {"httpx", "pydantic"} <= loaded

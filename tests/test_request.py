@@ -61,11 +61,10 @@ def test_either_name_of_the_token_limit_is_obeyed() -> None:
 def test_routing_has_exactly_the_promised_keys() -> None:
     promised = (
         "top_k top_p mode experts min_confidence collections grounding weights weighting"
-        " deadline_ms priority"
+        " deadline_ms priority max_cost session locale preferences"
     )
-    reserved = "session locale preferences max_cost"
     assert set(wire.RoutingOptions.model_fields) == set(promised.split())
-    assert set(wire.RoutingOptions.not_served) == set(reserved.split())
+    assert not wire.RoutingOptions.not_served
 
 
 @pytest.mark.parametrize(
@@ -117,8 +116,14 @@ def test_routing_has_exactly_the_promised_keys() -> None:
         ({"routing": {"weights": {"a": -1}}}, "routing.weights.a", "but -1 was sent"),
         ({"routing": {"weights": {"a": float("inf")}}}, "routing.weights.a", "finite"),
         ({"routing": {"weighting": "fixed"}}, "routing.weighting", "'posterior'"),
-        ({"routing": {"max_cost": 0.1}}, "routing.max_cost", "is not supported"),
-        ({"routing": {"session": "s"}}, "routing.session", "is not supported"),
+        ({"routing": {"max_cost": -0.1}}, "routing.max_cost", "greater than or equal to 0"),
+        ({"routing": {"max_cost": "1"}}, "routing.max_cost", "valid number"),
+        ({"routing": {"session": ""}}, "routing.session", "at least 1 character"),
+        ({"routing": {"session": "x" * 129}}, "routing.session", "at most 128 characters"),
+        ({"routing": {"locale": "pt_BR"}}, "routing.locale", "BCP 47 language tag"),
+        ({"routing": {"preferences": {"a": 1.5}}}, "routing.preferences.a", "less than or equal"),
+        ({"routing": {"preferences": {"a": "x"}}}, "routing.preferences.a", "valid number"),
+        ({"routing": {"preferences": [1]}}, "routing.preferences", "a JSON object"),
         ({"routing": {"priority": 11}}, "routing.priority", "less than or equal to 10, but 11"),
         ({"routing": {"priority": -11}}, "routing.priority", "greater than or equal to -10"),
         ({"routing": {"priority": 1.0}}, "routing.priority", "valid integer"),
@@ -130,6 +135,39 @@ def test_a_bad_value_is_named_with_its_path(fields: dict[str, Any], param: str, 
     assert error.param == param
     assert f"`{param}`" in error.message
     assert words in error.message
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        *(
+            "de",
+            "pt-BR",
+            "zh-Hant-TW",
+            "sr-Latn-RS",
+            "es-419",
+            "zh-yue-HK",
+            "de-CH-1901",
+            "sl-rozaj",
+        ),
+        *(
+            "en-a-myext-b-another",
+            "hy-Latn-IT-arevela",
+            "de-DE-u-co-phonebk",
+            "az-Arab-x-AZE",
+            "PT",
+        ),
+    ],
+)
+def test_a_tag_of_the_form_of_bcp_47_is_taken(tag: str) -> None:
+    assert wire.RoutingOptions(locale=tag).locale == tag
+
+
+@pytest.mark.parametrize(
+    "tag", ["", "d", "de-", "-de", "de--CH", "de_CH", "123", "a-DE", "ar-a", "german-x", "dé"]
+)
+def test_a_tag_of_another_form_is_refused(tag: str) -> None:
+    assert refusal(chat(routing={"locale": tag})).param == "routing.locale"
 
 
 def test_an_unknown_key_is_named_with_its_nearest_match() -> None:

@@ -8,12 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from router.features import (
-    HEAD_CHARACTERS,
     HISTORY_SHARE,
-    TAIL_CHARACTERS,
     ConversationError,
     featurize,
-    salient,
     shares,
 )
 from router.surface import HASH_DIMENSIONS, STATISTICS, SURFACE_DIMENSIONS, ngrams, surface
@@ -82,16 +79,9 @@ def test_case_and_spacing_do_not_change_the_ngrams() -> None:
     np.testing.assert_array_equal(ngrams("Hello   World\n"), ngrams("hello world"))
 
 
-def test_long_texts_keep_their_head_and_their_tail() -> None:
-    text = "H" * 5_000 + "T" * 5_000
-    short = salient(text)
-    assert len(short) == HEAD_CHARACTERS + TAIL_CHARACTERS + 3
-    assert short.startswith("H" * HEAD_CHARACTERS) and short.endswith("T" * TAIL_CHARACTERS)
-    assert salient("a" * 1_000) == "a" * 1_000
-
-
-def test_lone_surrogates_become_encodable() -> None:
-    assert salient("a\ud800b").encode("utf-8") == b"a?b"
+def test_the_case_of_letters_changes_nothing() -> None:
+    text = "Why is `SELECT` Slow in PostgreSQL? Пожалуйста, помогите."
+    np.testing.assert_array_equal(surface(text.upper()), surface(text.lower()))
 
 
 def test_a_single_message_has_the_whole_share() -> None:
@@ -129,6 +119,7 @@ def test_a_conversation_without_text_is_refused(messages: list[tuple[str, str]])
 
 def test_the_conversation_vector_is_the_unit_mean_of_its_parts() -> None:
     features = featurize([("user", "red green"), ("user", "blue")], word_vectors)
+    assert features.vectors.shape[0] == 1
     (_, most), (_, least) = shares([("user", "red green"), ("user", "blue")])
     blue, earlier = word_vectors(["blue", "red green"])
     expected = most * blue + least * earlier

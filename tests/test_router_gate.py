@@ -8,7 +8,8 @@ import pytest
 
 from router.calibration import calibration_error, fit_temperature, negative_log_likelihood, softmax
 from router.features import feature_dimensions
-from router.gate import METADATA_FILE, WEIGHTS_FILE, Gate, GateError, empty_gate
+from router.gate import METADATA_FILE, WEIGHTS_FILE, Gate, GateError
+from tests.routing_data import empty_gate
 
 LABELS = ("code", "general", "legal")
 

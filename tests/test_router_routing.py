@@ -11,7 +11,7 @@ import pytest
 
 import router
 from router import Decision, Gate, GateError, Overrides, Policy, Router, UnknownExpert
-from router.gate import empty_gate
+from tests.routing_data import empty_gate
 
 EXPERTS = ("general", "code", "legal", "multilingual")
 WEIGHTS = Path(router.__file__).parent / "weights"

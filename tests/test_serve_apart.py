@@ -97,6 +97,7 @@ def cluster() -> Iterator[Cluster]:
 def _body() -> dict[str, object]:
     body: dict[str, object] = yaml.safe_load(Path(DEFAULT_FILE).read_text())
     body["placement"] = "apart"
+    body["feedback"] = {"enabled": False}
     body["models"]["base"]["threads"] = 1  # type: ignore[index]
     experts: dict[str, dict[str, object]] = body["experts"]  # type: ignore[assignment]
     quick = {"target_ongoing_requests": 2, "upscale_delay_s": 1, "downscale_delay_s": 5}

@@ -18,6 +18,7 @@ from otlp_receiver import Receiver, otlp_receiver
 
 from orchestrator import Answer, AsyncClient, Client
 from orchestrator.config import DEFAULT_FILE
+from orchestrator.decision_log import read_log
 
 pytestmark = [pytest.mark.cluster, pytest.mark.models, pytest.mark.timeout(900)]
 
@@ -42,6 +43,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Ite
     # A remote expert whose upstream is this very service: a second base without a second machine.
     upstream = {"base_url": f"http://127.0.0.1:{port}/v1", "model": "general"}
     body["experts"]["mirror"] = {"remote": upstream}
+    body["feedback"] = {"directory": str(folder / "feedback")}
     config = folder / "collegium.yaml"
     config.write_text(yaml.safe_dump(body))
     subprocess.run(
@@ -100,6 +102,27 @@ def test_weights_given_by_the_caller_are_obeyed(client: Client) -> None:
     found = {expert.name: expert.weight for expert in answer.routing.experts}
     assert found == pytest.approx({"code": 0.75, "multilingual": 0.25})
     assert answer.routing.mode == "blend"
+
+
+def test_what_only_the_gateway_knows_reaches_the_router(client: Client) -> None:
+    asked = {"session": "s", "max_cost": 1.0, "deadline_ms": 200_000}
+    client.chat("Write a Python function that reverses a list.", max_tokens=4, routing=asked)
+    followed = client.chat("make it shorter", max_tokens=4, routing=asked)
+    assert followed.routing is not None
+    assert followed.routing.experts[0].name == "code"
+    assert "the session raised code" in followed.routing.reason
+
+
+def test_feedback_is_kept_with_the_decision_that_it_is_about(client: Client, service: Live) -> None:
+    answer = client.chat(MIXED, max_tokens=4)
+    assert answer.routing is not None
+    name = answer.routing.decision_id
+    assert client.feedback(name, "up", expert="legal").replaced is False
+    assert client.feedback(name, score=0.5).replaced is True
+    log = read_log(service.log.parent / "feedback" / "decisions.sqlite")
+    found = next(row for row in log if row.id == name)
+    assert (found.score, set(found.chosen)) == (0.5, {"legal", "code"})
+    assert found.read is not None and found.latency is not None
 
 
 def test_experts_of_different_bases_are_ranked(client: Client) -> None:
@@ -223,8 +246,8 @@ def test_the_start_shows_nothing_but_its_own_lines(service: Live) -> None:
     shown = [line for line in head.splitlines() if line and not line.startswith("start deploy")]
     # `mirror` is unknown to the gate; the terminal's width decides how this is broken into lines.
     assert " ".join(shown) == (
-        "the gate was not trained for mirror: they answer only when a request names them. "
-        "`collegium train router` teaches it."
+        "the gate does not know mirror: they answer only when a request names them. "
+        "`collegium router teach NAME --prompts FILE` teaches it."
     )
     assert greeting
     assert rest[0].splitlines()[0] == f"{service.url}  (Ctrl-C stops it)"

@@ -106,7 +106,7 @@ def _show(answer: Answer) -> None:
     if routing is not None:
         spoke = ", ".join(f"{e.name} {e.weight:.2f}" for e in routing.experts)
         fallback = ", fallback" if routing.fallback else ""
-        line = f"{spoke} · {routing.mode}{fallback} · {routing.reason}"
+        line = f"{spoke} · {routing.mode}{fallback} · {routing.reason} · {routing.decision_id}"
         out.print(line, style="dim", markup=False, highlight=False)
     shown: dict[str, str] = {}
     for citation in answer.citations:

@@ -9,9 +9,11 @@ import click
 COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("orchestrator.cli.chat", "chat"),
     "eval": ("orchestrator.cli.evaluate", "evaluate"),
+    "feedback": ("orchestrator.cli.feedback", "feedback"),
     "index": ("orchestrator.cli.index", "index"),
     "models": ("orchestrator.cli.models", "models"),
     "route": ("orchestrator.cli.route", "route"),
+    "router": ("orchestrator.cli.router", "router"),
     "serve": ("orchestrator.cli.serve", "serve"),
     "train": ("orchestrator.cli.train", "train"),
 }

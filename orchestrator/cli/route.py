@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 from orchestrator.cli.console import out, readable_errors
 from orchestrator.wire import RoutingReport
+
+Routing = Mapping[str, object]
 
 
 @click.command()
@@ -19,19 +23,20 @@ from orchestrator.wire import RoutingReport
 )
 @click.option("--top-k", type=click.IntRange(1))
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True))
+@click.option("--session", help="As a follow-up in this session of the service.")
+@click.option("--max-cost", type=click.FloatRange(0), help="USD that the answer may cost.")
+@click.option("--deadline-ms", type=click.IntRange(1), help="Milliseconds that it may take.")
+@click.option("--locale", help="BCP 47 tag of the reader's language, such as pt-BR.")
+@click.option("--prefer", multiple=True, help="NAME=NUMBER from -1 to 1. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the x_routing object.")
 def route(
-    text: str,
-    url: str | None,
-    config_path: str | None,
-    top_k: int | None,
-    top_p: float | None,
-    as_json: bool,
+    text: str, url: str | None, config_path: str | None, as_json: bool, **options: object
 ) -> None:
     """Show which experts would answer TEXT, with which weight, and why. Nothing is generated.
 
     \b
     collegium route "May I link GPL code into my program?"
+    collegium route "Sort a list" --max-cost 0.001 --prefer code=0.5
     """
     import os
 
@@ -39,7 +44,7 @@ def route(
 
     if url and config_path:
         raise click.UsageError("--url asks a service, which has its own configuration: drop one.")
-    routing = {k: v for k, v in (("top_k", top_k), ("top_p", top_p)) if v is not None}
+    routing = _routing(options)
     address = url or (None if config_path else os.environ.get("COLLEGIUM_BASE_URL"))
     with readable_errors(CollegiumError):
         report = _ask(address, text, routing) if address else _decide(config_path, text, routing)
@@ -49,20 +54,42 @@ def route(
         _show(report)
 
 
-def _ask(url: str, text: str, routing: dict[str, float]) -> RoutingReport:
+def _routing(options: Mapping[str, object]) -> Routing:
+    """The options that were given, by their names in a request."""
+    prefer = options["prefer"]
+    wishes = dict(_preference(wish) for wish in prefer) if isinstance(prefer, tuple) else {}
+    named = {**options, "prefer": None, "preferences": wishes or None}
+    return {key: value for key, value in named.items() if value is not None}
+
+
+def _preference(wish: str) -> tuple[str, float]:
+    name, _, number = wish.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        name = ""
+    if not name:
+        raise click.UsageError(f"--prefer {wish!r} must have the form NAME=NUMBER")
+    return name, value
+
+
+def _ask(url: str, text: str, routing: Routing) -> RoutingReport:
     from orchestrator import Client
 
     with Client(base_url=url) as client:
         return client.route(text, routing=routing or None)
 
 
-def _decide(config_path: str | None, text: str, routing: dict[str, float]) -> RoutingReport:
+def _decide(config_path: str | None, text: str, routing: Routing) -> RoutingReport:
     import asyncio
     from pathlib import Path
+
+    from pydantic import ValidationError
 
     from experts.store import ModelError
     from orchestrator.combination import Combiner
     from orchestrator.config import Config, ConfigError
+    from orchestrator.errors import from_validation
     from orchestrator.identity import EVERYONE
     from orchestrator.pipeline import Pipeline
     from orchestrator.replicas import RetrieverReplica, RouterReplica
@@ -71,8 +98,14 @@ def _decide(config_path: str | None, text: str, routing: dict[str, float]) -> Ro
     from orchestrator.telemetry import Telemetry
     from retrieval.errors import RetrievalError
     from router.gate import GateError
+    from router.lineup import VersionError
 
-    with readable_errors(ConfigError, ModelError, GateError, RetrievalError):
+    body = {"messages": [{"role": "user", "content": text}], "routing": routing or None}
+    try:
+        request = ChatRequest.model_validate(body)
+    except ValidationError as error:
+        raise from_validation(error) from error
+    with readable_errors(ConfigError, ModelError, GateError, VersionError, RetrievalError):
         config = Config.load(Path(config_path) if config_path else None)
         pipeline = Pipeline(
             config,
@@ -81,9 +114,7 @@ def _decide(config_path: str | None, text: str, routing: dict[str, float]) -> Ro
             Combiner(config, {}),
             Telemetry(config.telemetry.service_name, "cli"),
         )
-    body = {"messages": [{"role": "user", "content": text}], "routing": routing or None}
-    task = accept(ChatRequest.model_validate(body), EVERYONE, config)
-    return asyncio.run(pipeline.route(task, ()))
+    return asyncio.run(pipeline.route(accept(request, EVERYONE, config), ()))
 
 
 def _show(report: RoutingReport) -> None:

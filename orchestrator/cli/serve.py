@@ -16,6 +16,7 @@ from orchestrator.cli.console import err, out, progress_bar, readable_errors
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
+    from router.gate import Gate
 
 _READY_SECONDS = 600
 
@@ -115,26 +116,44 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
     from experts.adapters import AdapterError
     from experts.store import ModelError, ModelStore
     from orchestrator.embedded import fill_collections
-    from orchestrator.replicas import open_gate
+    from orchestrator.registry import open_policy
     from retrieval.errors import RetrievalError
     from router.gate import GateError
+    from router.lineup import VersionError
 
     store = ModelStore()
     with (
-        readable_errors(ModelError, AdapterError, RetrievalError, GateError),
+        readable_errors(ModelError, AdapterError, GateError, RetrievalError, VersionError),
         progress_bar() as bar,
     ):
         for model in (*config.models.values(), config.encoder):
             store.pull(model.source, revision=model.revision, progress=bar)
-        known = set(open_gate(config).labels)
+        gate = _acting_gate(config)
+        open_policy(config, gate)
+        known = set(gate.labels)
         if build_collections and config.retrieval.enabled:
             fill_collections(config, bar)
-    strangers = [n for n in config.experts if n not in known and n != config.generalist]
+    silent = {config.generalist, *config.disabled, *known}
+    strangers = [name for name in config.experts if name not in silent]
     if strangers:
         err.print(
-            f"[yellow]the gate was not trained for {', '.join(strangers)}: they answer only when a "
-            "request names them. `collegium train router` teaches it.[/]"
+            f"[yellow]the gate does not know {', '.join(strangers)}: they answer only when a "
+            "request names them. `collegium router teach NAME --prompts FILE` teaches it.[/]"
         )
+
+
+def _acting_gate(config: Config) -> Gate:
+    """The gate that will act; where it is broken the service starts with an older version."""
+    from orchestrator.registry import open_registry
+    from router.lineup import ORIGIN, VersionError
+
+    registry = open_registry(config)
+    try:
+        return registry.acting()
+    except VersionError as error:
+        gate = registry.gate(ORIGIN)
+        err.print(f"an older version of the router stands in: {error}", markup=False)
+        return gate
 
 
 def _serve_here(config: Config, *, verbose: bool) -> None:

@@ -28,6 +28,21 @@ _Files = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="Keeps sentence vectors, so that a second run is quick.",
 )
+@click.option(
+    "--losses",
+    type=_Files,
+    help="Table of `collegium train losses`: the gate learns from it, too, which expert predicts "
+    "an answer best.",
+)
+@click.option(
+    "--variations/--no-variations",
+    default=True,
+    show_default=True,
+    help="Learn every prompt a second time: with slips, wrapped, fenced, behind other text.",
+)
+@click.option(
+    "--generalist", default="general", show_default=True, help="The label of what is no expert's."
+)
 def train_router(
     data: tuple[Path, ...],
     more: tuple[Path, ...],
@@ -39,6 +54,9 @@ def train_router(
     seed: int,
     threads: int,
     cache: Path,
+    losses: Path | None,
+    variations: bool,
+    generalist: str,
 ) -> None:
     """Train the gate on labelled prompts and write it with its model card.
 
@@ -52,9 +70,10 @@ def train_router(
     from retrieval.encoder import Encoder
     from router.dataset import DatasetError
     from router.gate import GateError
+    from router.losses import LossError, read_losses
     from router.training import EXCLUDED_LICENSES, train_from_files
 
-    with readable_errors(ModelError, DatasetError, GateError), progress_bar() as bar:
+    with readable_errors(ModelError, DatasetError, GateError, LossError), progress_bar() as bar:
         model = Encoder(ModelStore().pull(encoder, progress=bar), threads=threads)
         gate, report = train_from_files(
             (*data, *more),
@@ -67,6 +86,9 @@ def train_router(
             epochs=epochs,
             cache=cache,
             progress=bar,
+            losses=None if losses is None else read_losses(losses),
+            variations=variations,
+            generalist=generalist,
         )
     out.print_json(data=report.metadata(), default=str)
     out.print(f"{folder}: gate {gate.version} for {', '.join(gate.labels)}")

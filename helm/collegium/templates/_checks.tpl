@@ -30,6 +30,14 @@
 {{- fail (printf "workerGroups: %s must not offer collegium_state: only the head may write" .name) -}}
 {{- end -}}
 {{- end -}}
+{{- $router := dig "router" "deployment" "resources" "custom" dict .config -}}
+{{- if not (or $values.router.volume (hasKey $router "collegium_state")) -}}
+{{- fail "config.router.deployment.resources.custom needs {collegium_state: 0.001} with persistence.enabled, or router.volume must be set: the Router follows its versions, and only the head mounts the state" -}}
+{{- end -}}
+{{- $server := dig "server" "deployment" "resources" "custom" dict .config -}}
+{{- if and (dig "feedback" "enabled" true .config) (not (hasKey $server "collegium_state")) -}}
+{{- fail "config.server.deployment.resources.custom needs {collegium_state: 0.001} with persistence.enabled, or config.feedback.enabled must be false: the Gateway writes the log of decisions, and only the head mounts the state" -}}
+{{- end -}}
 {{- if dig "retrieval" "enabled" true .config -}}
 {{- $custom := dig "retrieval" "deployment" "resources" "custom" dict .config -}}
 {{- if not (hasKey $custom "collegium_state") -}}

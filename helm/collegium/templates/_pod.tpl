@@ -121,6 +121,9 @@ failureThreshold: {{ .failureThreshold }}
 {{- if include "collegium.sharesAdapters" . }}
 - {name: state, mountPath: {{ $values.home }}/adapters, subPath: adapters, readOnly: true}
 {{- end }}
+{{- if $values.router.volume }}
+- {name: router, mountPath: {{ $values.home }}/router}
+{{- end }}
 - {name: user, mountPath: /home/collegium}
 - {name: tmp, mountPath: /tmp}
 - {name: shm, mountPath: /dev/shm}
@@ -143,6 +146,10 @@ failureThreshold: {{ .failureThreshold }}
 {{- if include "collegium.sharesAdapters" . }}
 - name: state
   persistentVolumeClaim: {{ toJson $claim }}
+{{- end }}
+{{- with $values.router.volume }}
+- name: router
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 - name: user
   emptyDir: {}

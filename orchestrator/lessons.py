@@ -1,0 +1,116 @@
+"""Lessons: decisions that the router was unsure of or was corrected in, as rows to train on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from router.dataset import fingerprint
+from router.features import FEATURE_VERSION
+from router.logged_decision import HalfArray, LoggedDecision
+
+SOURCE = "feedback"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a log teaches: decisions with the expert that should have answered, and without.
+
+    `without_text` of them cannot be rows, because their text was not kept.
+    """
+
+    corrected: tuple[LoggedDecision, ...]
+    doubtful: tuple[LoggedDecision, ...]
+    without_text: int
+
+
+def learn(log: Iterable[LoggedDecision], below: float) -> Lessons:
+    """The lessons of a log, oldest first.
+
+    Corrected is a decision for which an expert was named; doubtful one whose best probability is
+    under `below`, or whose score is negative. Of equal texts the latest counts, corrected ones
+    before doubtful ones.
+    """
+    found: dict[str, LoggedDecision] = {}
+    without_text = 0
+    for row in log:
+        if not (_correction(row) or _is_doubtful(row, below)):
+            continue
+        without_text += row.text is None
+        # Without their text, two decisions cannot be told to be on the same.
+        same = row.id if row.text is None else str(fingerprint(row.text))
+        before = found.get(same)
+        if before is None or _correction(row) or not _correction(before):
+            found[same] = row
+    kept = sorted(found.values(), key=lambda row: (row.at, row.id))
+    return Lessons(
+        corrected=tuple(row for row in kept if _correction(row)),
+        doubtful=tuple(row for row in kept if not _correction(row)),
+        without_text=without_text,
+    )
+
+
+def as_row(logged: LoggedDecision) -> dict[str, object]:
+    """A row of training data; `domain` is null where nobody said who should have answered.
+
+    `candidates` are those that come into question then, with their probabilities.
+    """
+    best = dict(sorted(logged.probabilities.items(), key=lambda item: -item[1])[:_SHOWN])
+    return {
+        "prompt": logged.text,
+        "domain": _correction(logged),
+        "candidates": {name: round(value, 4) for name, value in best.items()},
+        "chosen": list(logged.chosen),
+        "score": logged.score,
+        "comment": logged.opinion.comment if logged.opinion else None,
+        "source": SOURCE,
+        "decision_id": logged.id,
+        "at": datetime.fromtimestamp(logged.at, UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_rows(path: Path, lessons: Sequence[LoggedDecision]) -> int:
+    """Write JSON Lines of those whose text was kept, and return how many."""
+    rows = [as_row(logged) for logged in lessons if logged.text is not None]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+    return len(rows)
+
+
+def write_features(path: Path, lessons: Sequence[LoggedDecision]) -> int:
+    """Write what the gate read of corrected decisions, as safetensors, and return how many.
+
+    `features` are float16 [rows, f]; a decision has as many rows as its message has parts, from
+    `starts` [n] on. The metadata hold `domains` (JSON, [n]) and the version of the features. Those
+    of other releases are left out.
+    """
+    picked: list[tuple[str, HalfArray]] = []
+    for logged in lessons:
+        name, read = _correction(logged), logged.read
+        if name and read is not None and read.version == FEATURE_VERSION:
+            picked.append((name, np.atleast_2d(read.features())))
+    counts = [len(rows) for _, rows in picked]
+    empty = np.zeros((0, 0), dtype=np.float16)
+    tensors = {
+        "features": np.concatenate([rows for _, rows in picked]) if picked else empty,
+        "starts": np.concatenate([[0], np.cumsum(counts)])[: len(picked)].astype(np.int64),
+    }
+    domains = json.dumps([name for name, _ in picked], ensure_ascii=False)
+    described: Mapping[str, str] = {"domains": domains, "version": FEATURE_VERSION}
+    path.write_bytes(save(tensors, metadata=dict(described)))
+    return len(picked)
+
+
+def _correction(logged: LoggedDecision) -> str | None:
+    return logged.opinion.expert if logged.opinion else None
+
+
+def _is_doubtful(logged: LoggedDecision, below: float) -> bool:
+    return logged.confidence < below or (logged.score is not None and logged.score < 0.0)

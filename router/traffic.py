@@ -1,0 +1,161 @@
+"""Takes note of a router's requests, within bounds, and writes it down now and then."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from router.chances import largest
+from router.counts import Counts
+from router.decision import Decision
+from router.traffic_record import HOUR, KEPT, Hour, Record, Sighting, write_record
+
+logger = logging.getLogger(__name__)
+
+HOURS_COUNTED = 31 * 24
+HOURS_SAMPLED = 72
+ROWS_PER_HOUR = 48
+FLUSH_S = 60.0
+MOST_FILES = 32
+
+
+class Traffic:
+    """The requests of one router; threads may share it.
+
+    Counts are kept for `HOURS_COUNTED` hours. Of each of the last `HOURS_SAMPLED` hours a uniform
+    sample of `rows` requests is kept as sentence vectors in half precision (Algorithm R, Vitter
+    1985); with 0 rows none is. Every `flush_s` seconds a thread of its own replaces its file in
+    `folder`; when the first is written, those of other routers go, the oldest first, beyond
+    `MOST_FILES`. What fails there is counted as `traffic_faults`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        counts: Counts,
+        *,
+        rows: int = ROWS_PER_HOUR,
+        flush_s: float = FLUSH_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder, self._counts, self._rows = folder, counts, rows
+        self._flush_s, self._clock = flush_s, clock
+        stem = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}"
+        self._path = folder / f"{stem}.safetensors"
+        self._names: tuple[str, ...] = ()
+        self._hours: list[Hour] = []
+        self._dice = random.Random()
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._fresh = self._told = False
+
+    def add(self, decision: Decision, *, named: bool) -> None:
+        """Take note of a decision; `named` tells that the caller set the weights."""
+        now = self._clock()
+        for expert in decision.chosen:
+            self._counts.add("named" if named else "chosen", expert=expert)
+        with self._lock:
+            self._note(decision, named, now)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="router-traffic", daemon=True
+                )
+                self._thread.start()
+
+    def record(self) -> Record:
+        """What was noted so far."""
+        with self._lock:
+            hours = [
+                Hour(h.number, h.requests, h.chosen.copy(), h.named.copy(), list(h.sample))
+                for h in self._hours
+            ]
+            return Record(self._names, hours)
+
+    def stop(self) -> None:
+        """Take note no longer; what is not yet written is written."""
+        self._over.set()
+
+    def close(self) -> None:
+        """Stop, and wait until all is written."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _note(self, decision: Decision, named: bool, now: float) -> None:
+        names = decision.ranking.chances.roster.names
+        if names != self._names:
+            # The places of what was sampled before are those of other experts.
+            self._names = names
+            for hour in self._hours:
+                hour.sample.clear()
+        hour = self._hour(int(now // HOUR))
+        hour.requests += 1
+        (hour.named if named else hour.chosen).update(decision.chosen)
+        self._fresh = True
+        place = len(hour.sample)
+        if place == self._rows:
+            place = self._dice.randrange(hour.requests)
+        if place < self._rows:
+            # A clock that was put back must not place it before its hour.
+            at = max(now, hour.number * HOUR)
+            hour.sample[place : place + 1] = [_sighting(decision, at)]
+
+    def _hour(self, number: int) -> Hour:
+        if not self._hours or self._hours[-1].number < number:
+            self._hours.append(Hour(number))
+            self._hours = [h for h in self._hours if h.number > number - HOURS_COUNTED]
+            for hour in self._hours:
+                if hour.number <= number - HOURS_SAMPLED:
+                    hour.sample.clear()
+        return self._hours[-1]
+
+    def _run(self) -> None:
+        self._make_room()
+        while not self._over.wait(self._flush_s):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        with self._lock:
+            fresh, self._fresh = self._fresh, False
+        if not fresh:
+            return
+        try:
+            write_record(self._path, self.record())
+        except OSError as error:
+            self._fault(error)
+
+    def _make_room(self) -> None:
+        try:
+            # Not again later: a volume that went away is no folder to be made.
+            self._folder.mkdir(parents=True, exist_ok=True)
+            files = sorted(self._folder.glob("*.safetensors"), key=lambda p: p.stat().st_mtime_ns)
+            for path in files[: max(0, len(files) - MOST_FILES + 1)]:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            self._fault(error)
+
+    def _fault(self, error: OSError) -> None:
+        self._counts.add("traffic_faults")
+        if not self._told:
+            self._told = True
+            logger.error("the router's traffic cannot be written: %s", error)
+
+
+def _sighting(decision: Decision, now: float) -> Sighting:
+    values = decision.ranking.chances.array
+    places = largest(values, KEPT)
+    return Sighting(
+        at=now,
+        vector=decision.vector.astype(np.float16),
+        places=np.array(places, dtype=np.int16),
+        probabilities=values[places].astype(np.float16),
+    )
