@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pytest
-from routing_data import EXPERTS, prompts, word_vectors
+from routing_data import EXPERTS, prompts, with_expert, word_vectors
 from taught_world import features, questions, world
 
 from router.comparison import wilson
@@ -109,12 +109,12 @@ def test_without_a_background_neither_likeness_nor_drift_is_told() -> None:
 
 
 def test_an_expert_taught_with_anothers_questions_is_its_twin() -> None:
-    gate = world().with_expert("contracts", features(texts(400, 41, "legal")[:40]))
+    gate = with_expert(world(), "contracts", features(texts(400, 41, "legal")[:40]))
     found = health(texts(300, 35), gate, contracts="")
     first = found.pairs[0]
     assert {first.one, first.other} == {"legal", "contracts"}
     assert first.twins and first.cosine is not None and first.cosine > 0.9
-    apart = world().with_expert("medical", features(questions("medical", 40)))
+    apart = with_expert(world(), "medical", features(questions("medical", 40)))
     found = health(texts(300, 35), apart, medical="")
     assert not any("medical" in (pair.one, pair.other) and pair.twins for pair in found.pairs)
 
@@ -145,7 +145,7 @@ def test_a_probability_that_never_changes_has_no_correlation() -> None:
 
 
 def test_prototypes_are_the_means_of_their_rows_seen_from_the_middle() -> None:
-    gate = world().with_expert("medical", features(questions("medical", 40)))
+    gate = with_expert(world(), "medical", features(questions("medical", 40)))
     background = gate.known_background()
     vectors = background.vectors.astype(float)
     found = prototypes(gate)

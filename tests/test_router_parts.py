@@ -54,7 +54,7 @@ def test_other_fences_stay(text: str) -> None:
 def test_experts_speak_as_for_their_best_part_and_the_generalist_as_for_its_worst() -> None:
     scores = np.array([[-3.0, -0.1, -4.0], [-0.2, -2.0, -5.0], [-1.0, -2.0, -0.5]])
     np.testing.assert_array_equal(
-        strongest(scores, [0, 2], LABELS.index("general")),
+        strongest(scores, [0, 2], [LABELS.index("general")]),
         [[-0.2, -2.0, -4.0], [-1.0, -2.0, -0.5]],
     )
     np.testing.assert_array_equal(
