@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-serve bench-engine models clean
+.PHONY: help run test check bench bench-serve bench-engine bench-many models clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench-serve: $(VENV)/.dev models  ## Measure the serving path, Serve's switches 
 
 bench-engine: $(VENV)/.dev models  ## Measure the engine against its peers (ARGS="--only stream")
 	$(BIN)/python -m benchmarks.engine $(ARGS)
+
+bench-many: $(VENV)/.dev models  ## Whether the router finds the right one of 30 adapters (ARGS="--data DIR --out DIR")
+	$(BIN)/python -m benchmarks.many_experts $(ARGS)
 
 clean:  ## Remove the virtual environment
 	rm -rf $(VENV)

@@ -18,10 +18,14 @@ STEP_TOKENS = 1024
 
 @dataclass(frozen=True)
 class AnswerLosses:
-    """Mean loss in nats per token of an example's response under each expert."""
+    """Losses in nats of an example's response under each expert.
+
+    `losses` are means over its tokens, `by_token` the losses of each token [expert][token].
+    """
 
     example: Example
     losses: tuple[float, ...]
+    by_token: tuple[tuple[float, ...], ...]
 
 
 def answer_losses(
@@ -36,7 +40,7 @@ def answer_losses(
         works = [_work(runner, gate, example) for example in batch for gate in gates]
         with torch.inference_mode():
             found = [
-                float(cross_entropy(logits.float(), _targets(example, logits)))
+                cross_entropy(logits.float(), _targets(example, logits), reduction="none")
                 for (_, example), logits in zip(
                     works, runner.run([work for work, _ in works]), strict=True
                 )
@@ -46,7 +50,8 @@ def answer_losses(
             runner.arena.release(work.cache, (), ())
         for number, example in enumerate(batch):
             part = found[number * len(gates) : (number + 1) * len(gates)]
-            yield AnswerLosses(example, tuple(part))
+            means = tuple(float(losses.mean()) for losses in part)
+            yield AnswerLosses(example, means, tuple(tuple(losses.tolist()) for losses in part))
         done += len(batch)
         on_rows(done, len(examples))
 

@@ -58,7 +58,7 @@ def test_experts_speak_as_for_their_best_part_and_the_generalist_as_for_its_wors
         [[-0.2, -2.0, -4.0], [-1.0, -2.0, -0.5]],
     )
     np.testing.assert_array_equal(
-        strongest(scores, [0, 2], None), [[-0.2, -0.1, -4.0], [-1.0, -2.0, -0.5]]
+        strongest(scores, [0, 2], []), [[-0.2, -0.1, -4.0], [-1.0, -2.0, -0.5]]
     )
 
 
