@@ -6,6 +6,11 @@ identity as far as Ledoit and Wolf estimate (A well-conditioned estimator for la
 covariance matrices, 2004). With more dimensions than examples such odds are far too sure, so slope
 and bias are set by Platt scaling (Probabilistic outputs for support vector machines, 1999) on
 scores that no row has taken part in: each example is left out once, the background in parts.
+
+The background may hold prompts of the domain, which others answered so far. Held against them, the
+prototype would shun its own. Rows with odds as high as those of three quarters of the examples are
+taken for such and left out, but no more than three for each one above a quarter of the examples: so
+many are there if they are of the domain. Of a neighbour's tail the high ones are fewer.
 """
 
 from __future__ import annotations
@@ -16,9 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 LEAST_EXAMPLES = 20
 PARTS = 8
+CLEAR = 0.85
+"""The share of pairs, example and background row, from which on the domain stands out."""
 
 _STEPS = 100
 _STILL = 1e-10
@@ -33,7 +41,8 @@ class Prototype:
     """Log odds `weight`·x + `bias` of one domain against the background, and its `mean` vector.
 
     `held_out` [examples] are the log odds of each example by the prototype of the others,
-    `background` [rows] those of each row of the background by one that it took no part in.
+    `background` [rows] those of each row of the background by one that it took no part in. `alike`
+    [rows] tells which of them were taken for the domain's own and left out.
     """
 
     weight: Array
@@ -41,6 +50,7 @@ class Prototype:
     mean: Array
     held_out: Array
     background: Array
+    alike: Flags
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,21 +82,38 @@ def fit_prototype(examples: Array, background: Array, share: float) -> Prototype
             "With fewer, leaving one out changes the mean too much to tell how many of its own "
             "prompts an expert would get."
         )
-    if len(background) < 2 * PARTS:
-        raise PrototypeError(
-            f"a background of {len(background)} rows is too small to compare with."
-        )
-    amount = shrinkage(np.concatenate([_centred(examples), _centred(background)]))
-    held_out, others = left_out(examples, background, amount)
+    own = _alike(examples, background)
+    rest = background[~own]
+    if len(rest) < 2 * PARTS:
+        raise PrototypeError(f"a background of {len(rest)} rows is too small to compare with.")
+    amount = shrinkage(np.concatenate([_centred(examples), _centred(rest)]))
+    held_out, others = left_out(examples, rest, amount)
     slope, offset = calibrate(held_out, others, share)
-    weight, bias = discriminant(Cloud.of(examples), Cloud.of(background), amount)
+    weight, bias = discriminant(Cloud.of(examples), Cloud.of(rest), amount)
+    odds = np.empty(len(background))
+    odds[own], odds[~own] = background[own] @ weight + bias, others
     return Prototype(
         weight=slope * weight,
         bias=slope * bias + offset,
         mean=examples.mean(axis=0),
         held_out=slope * held_out + offset,
-        background=slope * others + offset,
+        background=slope * odds + offset,
+        alike=own,
     )
+
+
+def _alike(examples: Array, background: Array) -> Flags:
+    """Which rows [m] of the background are of the domain, by their looks."""
+    own = np.zeros(len(background), dtype=np.bool_)
+    if len(background) < 2 * PARTS:
+        return own
+    amount = shrinkage(np.concatenate([_centred(examples), _centred(background)]))
+    ours, theirs = left_out(examples, background, amount)
+    if (ours[:, None] > theirs).mean() >= CLEAR:
+        low, high = np.quantile(ours, (0.25, 0.75))
+        count = min(int((theirs >= low).sum()), 3 * int((theirs >= high).sum()))
+        own[np.argsort(-theirs, kind="stable")[:count]] = True
+    return own
 
 
 def shrinkage(centred: Array) -> float:

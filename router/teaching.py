@@ -30,17 +30,19 @@ class Lesson:
     """What teaching an expert from `examples` prompts did; shares lie between 0 and 1.
 
     `recall`: of the examples, those that it leads when it is taught by the others alone. `before`:
-    who leads the examples without it. `moved`: the share of the background that it leads now;
-    `taken`: the same, of what each label led. `accuracy` and `ece` are on the background, before
-    and after; the latter ECE counts the examples, too. No row is judged by a prototype in which it
-    took part. `nearest` is the label whose prototype is
-    most like its own, `cosine` how much, `twin` whether too much.
+    who leads the examples without it. `alike`: the share of the background that is of its domain by
+    its looks, and was not held against it. `moved`: the share that it leads now; `taken`: the same,
+    of what each label led. `accuracy` and `ece` are on the background, before and after; the latter
+    ECE counts the examples, and not what is alike. No row is judged by a prototype in which it took
+    part. `nearest` is the label whose prototype is most like its own, `cosine` how much, `twin`
+    whether too much.
     """
 
     name: str
     examples: int
     recall: Estimate
     before: Mapping[str, float]
+    alike: float
     moved: float
     taken: Mapping[str, float]
     accuracy: tuple[float, float]
@@ -154,6 +156,7 @@ def _lesson(
         examples=len(features),
         recall=wilson(int((own_now.argmax(axis=1) == len(gate.labels)).sum()), len(features)),
         before=_shares(gate, own.argmax(axis=1)),
+        alike=float(prototype.alike.mean()),
         moved=float(lost.mean()),
         taken={
             label: float(lost[leads == place].mean())
@@ -164,7 +167,8 @@ def _lesson(
         ece=(
             calibration_error(others, targets),
             calibration_error(
-                np.concatenate([others_now, own_now]), np.concatenate([targets_now, truth])
+                np.concatenate([others_now[~prototype.alike], own_now]),
+                np.concatenate([targets_now[~prototype.alike], truth]),
             ),
         ),
         nearest=gate.labels[nearest],

@@ -106,6 +106,35 @@ def gap(logits: Array, truth: Array) -> float:
     return float(np.mean([abs(found[part].mean() - truth[part].mean()) for part in parts]))
 
 
+def test_rows_of_the_domain_in_the_background_are_not_held_against_it() -> None:
+    for seed in range(5):
+        ours, theirs = cloud(40, 60, 10 + seed, shift=0.4), cloud(400, 60, 30 + seed)
+        own = cloud(30, 60, 90 + seed, shift=0.4)
+        fresh = cloud(1000, 60, 50 + seed, shift=0.4)
+        mixed = np.concatenate([theirs[:200], own, theirs[200:]])
+        prototype = fit_prototype(ours, mixed, share=0.2)
+        inside = np.zeros(430, dtype=bool)
+        inside[200:230] = True
+        assert prototype.alike[inside].mean() >= 0.4
+        assert prototype.alike[~inside].mean() <= 0.01
+        reached = float((fresh @ prototype.weight + prototype.bias > 0).mean())
+        slope, bias = calibrate(*left_out(ours, mixed, 0.1), 0.2)
+        held = discriminant(Cloud.of(ours), Cloud.of(mixed), 0.1)
+        shunned = float((slope * (fresh @ held[0] + held[1]) + bias > 0).mean())
+        assert reached >= max(0.85, shunned + 0.05)
+        # A row that was left out has odds like any other.
+        assert len(prototype.background) == 430 and (prototype.background[inside] > 0).mean() > 0.7
+
+
+def test_a_background_without_the_domain_loses_no_rows() -> None:
+    for seed in range(5):
+        far = fit_prototype(cloud(40, 60, seed, shift=0.5), cloud(400, 60, 30 + seed), 0.2)
+        assert not far.alike.any()
+        # Too near to tell what is of the domain and what is a neighbour's.
+        near = fit_prototype(cloud(40, 60, seed, shift=0.1), cloud(400, 60, 30 + seed), 0.2)
+        assert not near.alike.any()
+
+
 def test_a_larger_share_of_the_traffic_only_raises_the_odds() -> None:
     ours, theirs = cloud(30, 10, 7, shift=0.8), cloud(200, 10, 8)
     rows = cloud(50, 10, 9, shift=0.4)

@@ -146,6 +146,7 @@ def _show_lesson(lesson: Lesson, *, as_json: bool) -> None:
             f"{recall.value:.1%} [{recall.low:.1%}, {recall.high:.1%}] of {lesson.examples}"
         ),
         "who gets them without it": _shares(lesson.before),
+        "background that is of its kind": f"{lesson.alike:.2%}",
         "background that it takes": f"{lesson.moved:.2%}",
         "of what was each one's": _shares(taken) if taken else "nothing",
         "accuracy on the background": f"{lesson.accuracy[0]:.4f} → {lesson.accuracy[1]:.4f}",
