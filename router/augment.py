@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -93,6 +94,7 @@ _STORIES = (
 )
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _STORIES_ALONE = 400
+_ENGLISH = ("en", "und", "python")
 
 
 def varied(rows: Sequence[LabelledPrompt], names: Sequence[str], seed: int) -> list[LabelledPrompt]:
@@ -109,7 +111,9 @@ def varied(rows: Sequence[LabelledPrompt], names: Sequence[str], seed: int) -> l
         digest = hashlib.blake2b(f"{seed}\0{row.text}".encode("utf-8", "replace")).hexdigest()
         dice = random.Random(digest)
         wrong = dice.choice([name for name in names if name not in row.labels] or list(names))
-        for changes in ((_slips, _slips, _wrapped), (_behind_stories, _ordered)):
+        # An English story would hide another language from the encoder, and be learned as its sign.
+        beside = (_behind_stories, _ordered) if row.language in _ENGLISH else (_ordered,)
+        for changes in ((_slips, _slips, _wrapped), beside):
             change = dice.choice(changes)
             found.append(replace(row, text=change(row.text, dice, wrong)))
     return found
@@ -118,7 +122,7 @@ def varied(rows: Sequence[LabelledPrompt], names: Sequence[str], seed: int) -> l
 def stories(label: str, seed: int) -> list[LabelledPrompt]:
     """Neutral text by itself, which belongs to nobody but the generalist: `label`."""
     dice = random.Random(seed)
-    texts = [" ".join(dice.sample(_STORIES, dice.randint(1, 10))) for _ in range(_STORIES_ALONE)]
+    texts = [_told(dice.sample(_STORIES, dice.randint(1, 10)), dice) for _ in range(_STORIES_ALONE)]
     return [
         LabelledPrompt(text, (label,), "en", "stories", "Apache-2.0")
         for text in dict.fromkeys(texts)
@@ -148,7 +152,13 @@ def _behind_stories(text: str, dice: random.Random, wrong: str) -> str:
     told = dice.sample(_STORIES, dice.randint(2, len(_STORIES)))
     while told and len(" ".join(told)) > room:
         told.pop()
-    return " ".join(told) + "\n\n" + text if told else _ordered(text, dice, wrong)
+    return _told(told, dice) + "\n\n" + text if told else _ordered(text, dice, wrong)
+
+
+def _told(told: Sequence[str], dice: random.Random) -> str:
+    """Sentences as one paragraph, or in lines as mail and terminals break them."""
+    width = dice.choice((0, 0, 60, 80, 100))
+    return textwrap.fill(" ".join(told), width) if width else " ".join(told)
 
 
 def _ordered(text: str, dice: random.Random, wrong: str) -> str:
