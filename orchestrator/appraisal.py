@@ -64,8 +64,8 @@ def open_router(config: Config, name: str) -> Router:
     gate = open_registry(config).gate(name)
     languages = {expert: settings.languages for expert, settings in config.experts.items()}
     policy = open_policy(config, gate)
-    experts = list(config.experts)
-    return Router(gate, reads_nothing, experts, config.generalist, policy, languages)
+    experts, general = list(config.experts), config.generalist
+    return Router(gate, reads_nothing, experts, general, policy, languages, config.disabled)
 
 
 def _choice(router: Router, row: LoggedDecision, encoder: str) -> tuple[str, ...]:

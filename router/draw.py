@@ -26,17 +26,12 @@ def propensity(
 ) -> float:
     """Return the probability that just the experts of `action` act.
 
-    With probability 1 − `rate` the choice of the `policy` acts; else one expert, by its share of
-    the `probabilities`. A set of several experts can come from the policy alone.
+    With probability 1 − `rate` the choice of the `policy` acts; else one expert, by the
+    `probabilities`, which sum to 1. A set of several experts can come from the policy alone.
     """
     wanted = frozenset(action)
     by_policy = 1.0 - rate if wanted == frozenset(policy) else 0.0
     if rate == 0.0 or len(wanted) != 1:
         return by_policy
     (name,) = wanted
-    return by_policy + rate * share(name, probabilities)
-
-
-def share(name: str, probabilities: Mapping[str, float]) -> float:
-    """Return the expert's part of all probability that is known; 0 for a stranger."""
-    return probabilities.get(name, 0.0) / sum(probabilities.values())
+    return by_policy + rate * probabilities.get(name, 0.0)

@@ -7,12 +7,13 @@ with a known probability, and another version can be judged by the log (`off_pol
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from router.cast import position
-from router.decision import Candidate, Decision
+from router.chances import Chances
+from router.decision import Decision
 from router.draw import Draw, propensity
 from router.overrides import Overrides
 from router.ranking import Ranking
@@ -42,11 +43,10 @@ def explore(decision: Decision, rate: float, key: str) -> Decision:
     The request's `key` says whether it is, and whom it meets: the same key the same place in the
     draw. The reason says so; the propensity stands in `draw` in either case.
     """
-    probabilities = {candidate.name: candidate.probability for candidate in decision.candidates}
-    policy = decision.chosen
+    chances, policy = decision.ranking.chances, decision.chosen
     explored = position(key, _WHETHER) < rate
-    chosen = (drawn(decision.candidates, position(key, _WHO)),) if explored else policy
-    draw = Draw(rate, policy, explored, propensity(chosen, policy, probabilities, rate))
+    chosen = (drawn(chances, position(key, _WHO)),) if explored else policy
+    draw = Draw(rate, policy, explored, propensity(chosen, policy, chances, rate))
     if not explored:
         return replace(decision, draw=draw)
     note = f"exploration (router.explore {rate:g}) drew {chosen[0]}"
@@ -64,15 +64,12 @@ def explore(decision: Decision, rate: float, key: str) -> Decision:
     )
 
 
-def drawn(candidates: Sequence[Candidate], place: float) -> str:
-    """Return the name at a place from 0 to 1 of the candidates laid side by side, by probability.
+def drawn(chances: Chances, place: float) -> str:
+    """Return the name at a place from 0 to 1 of the experts laid side by side, by probability.
 
     One of probability 0 is never drawn.
     """
-    able = [candidate for candidate in candidates if candidate.probability > 0.0]
-    point = place * math.fsum(candidate.probability for candidate in able)
-    for candidate in able:
-        point -= candidate.probability
-        if point < 0.0:
-            return candidate.name
-    return able[-1].name
+    edges = np.cumsum(chances.array)
+    found = int(np.searchsorted(edges, place * edges[-1], side="right"))
+    last = int(np.flatnonzero(chances.array)[-1])
+    return chances.roster.names[min(found, last)]

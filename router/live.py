@@ -80,12 +80,12 @@ class LiveRouter:
         decision = decide(router, started)
         if key:
             self._counts.add("decisions", role=role, version=decision.router_version)
-            self._traffic.add(decision, named=overrides.weights is not None)
             # Weights that the caller set say nothing about a version.
             if overrides.weights is None:
                 self._observer.offer(Sight(cast, role, decision, decide))
             if self._exploration > 0.0 and may_explore(overrides, situation):
                 decision = explore(decision, self._exploration, key)
+            self._traffic.add(decision, named=overrides.weights is not None)
             if self._keep_features:
                 decision = replace(decision, features=features.joined().astype(np.float16))
         return decision

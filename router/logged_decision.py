@@ -118,11 +118,11 @@ def draw_of(decision: Decision) -> Draw:
 
 def logged_probabilities(decision: Decision) -> dict[str, float]:
     """Return the probabilities that a log keeps, the most probable first."""
-    return {
-        candidate.name: candidate.probability
-        for candidate in decision.candidates
-        if candidate.probability >= LEAST_PROBABILITY or candidate.weight > 0.0
-    }
+    chances = decision.ranking.chances
+    places = np.flatnonzero(chances.array >= LEAST_PROBABILITY)
+    likely = dict(zip(chances.names(places), chances.array[places].tolist(), strict=True))
+    chosen = {name: chances[name] for name in decision.chosen}
+    return dict(sorted({**likely, **chosen}.items(), key=lambda item: -item[1]))
 
 
 def hashed(key: str) -> str:

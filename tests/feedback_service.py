@@ -152,6 +152,8 @@ def main(folder: Path) -> None:
     app = Place.open(configuration(folder), metrics).app(metrics)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        # Whoever reads the address may call at once.
+        listener.listen(128)
         sys.stdout.write(f"http://127.0.0.1:{listener.getsockname()[1]}\n")
         sys.stdout.flush()
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))

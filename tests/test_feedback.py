@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +36,10 @@ from orchestrator.config import Config, ConfigError
 from orchestrator.decision_log import Bounds, DecisionLog, log_file, read_log
 from orchestrator.errors import InvalidRequest, NotFound
 from orchestrator.metrics import Metrics
-from orchestrator.scribe import Noted, Scribe
+from orchestrator.scribe import Noted, Rated, Scribe
 from orchestrator.wire import Feedback
 from router.features import FEATURE_VERSION, featurize
-from router.logged_decision import LoggedDecision, hashed
+from router.logged_decision import LoggedDecision, Opinion, hashed
 from router.overrides import Overrides
 
 pytest_plugins = ["sdk_fixtures"]
@@ -389,8 +390,11 @@ def test_what_finds_too_many_waiting_is_dropped_and_counted(tmp_path: Path) -> N
     for number in range(1, 21):
         scribe.put(noted(number))
     assert time.perf_counter() - started < 0.1
+    answer: Future[bool | None] = Future()
+    scribe.put(Rated("dec-0", "default", Opinion(1.0, None, None, 1.0), answer))
     locked.let_go()
     scribe.close()
+    assert answer.result(timeout=10) is False
     assert [one.id for one in read_log(path)] == [f"dec-{n}" for n in range(6)]
     text = metrics.text().decode()
     assert 'collegium_unlogged_decisions_total{why="queue"} 15.0' in text

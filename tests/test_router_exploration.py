@@ -106,8 +106,8 @@ def test_the_same_key_meets_the_same_chance() -> None:
 
 def test_nobody_without_probability_is_drawn() -> None:
     policy = build(toy_gate()).route([("user", "python")], Overrides(experts=("code", "legal")))
-    candidates = policy.candidates
-    names = {drawn(candidates, place) for place in np.linspace(0, 1, 2001)}
+    chances = policy.ranking.chances
+    names = {drawn(chances, place) for place in np.linspace(0, 1, 2001)}
     assert names <= {"code", "legal"}
 
 
@@ -166,3 +166,11 @@ def test_a_shadow_is_compared_with_the_policy_and_not_with_chance(tmp_path: Path
     leads = {pair.lead for pair in read_pairs(registry.folder / LOG_FOLDER)}
     assert leads == {decision("python").chosen[0]}
     assert all(draw_of(one).explored for one in found)
+
+
+def test_the_traffic_is_that_of_who_acted(tmp_path: Path) -> None:
+    with live(tmp_path, exploration=1.0) as router:
+        found = [router.route([("user", "python contract")], key=key) for key in KEYS[:200]]
+        counts = {c.tags["expert"]: c.value for c in router.counts() if c.name == "chosen"}
+    assert counts == Counter(one.chosen[0] for one in found)
+    assert len(counts) > 1
