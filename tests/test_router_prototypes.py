@@ -107,23 +107,25 @@ def gap(logits: Array, truth: Array) -> float:
 
 
 def test_rows_of_the_domain_in_the_background_are_not_held_against_it() -> None:
-    for seed in range(5):
+    inside = np.repeat((False, True, False), (200, 30, 200))
+    found, wrong, reached, shunned = [], [], [], []
+    for seed in range(10):
         ours, theirs = cloud(40, 60, 10 + seed, shift=0.4), cloud(400, 60, 30 + seed)
         own = cloud(30, 60, 90 + seed, shift=0.4)
         fresh = cloud(1000, 60, 50 + seed, shift=0.4)
         mixed = np.concatenate([theirs[:200], own, theirs[200:]])
         prototype = fit_prototype(ours, mixed, share=0.2)
-        inside = np.zeros(430, dtype=bool)
-        inside[200:230] = True
-        assert prototype.alike[inside].mean() >= 0.4
-        assert prototype.alike[~inside].mean() <= 0.01
-        reached = float((fresh @ prototype.weight + prototype.bias > 0).mean())
+        found.append(prototype.alike[inside].mean())
+        wrong.append(prototype.alike[~inside].mean())
+        reached.append((fresh @ prototype.weight + prototype.bias > 0).mean())
         slope, bias = calibrate(*left_out(ours, mixed, 0.1), 0.2)
         held = discriminant(Cloud.of(ours), Cloud.of(mixed), 0.1)
-        shunned = float((slope * (fresh @ held[0] + held[1]) + bias > 0).mean())
-        assert reached >= max(0.85, shunned + 0.05)
+        shunned.append((slope * (fresh @ held[0] + held[1]) + bias > 0).mean())
         # A row that was left out has odds like any other.
-        assert len(prototype.background) == 430 and (prototype.background[inside] > 0).mean() > 0.7
+        assert len(prototype.background) == 430
+        assert (prototype.background[inside] > 0).mean() > 0.6
+    assert np.mean(found) > 0.4 and max(wrong) <= 0.01
+    assert np.mean(reached) > max(0.85, np.mean(shunned) + 0.1)
 
 
 def test_a_background_without_the_domain_loses_no_rows() -> None:
