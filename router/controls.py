@@ -17,6 +17,8 @@ SHUFFLED, UNIFORM, BEST_SINGLE = "shuffled", "uniform", "best single"
 GENERALIST, ORACLE = "generalist", "oracle"
 SHUFFLED_MIX = "shuffled mix"
 
+_LEAST = 1e-12
+
 
 @dataclass(frozen=True)
 class Regret:
@@ -119,9 +121,12 @@ def ratio(
     """Return the paired ratio of two macro means [n], or None where the lower one is 0."""
     if macro(bottom) <= 0.0:
         return None
-    return bootstrap(
-        lambda rows: macro(top, rows) / macro(bottom, rows), macro.strata, resamples, seed
-    )
+
+    def statistic(rows: Indices) -> float:
+        # A draw of a few rows may have nothing below the line: its ratio is beyond all bounds.
+        return macro(top, rows) / max(macro(bottom, rows), _LEAST)
+
+    return bootstrap(statistic, macro.strata, resamples, seed)
 
 
 def decisive_accuracy(

@@ -106,6 +106,13 @@ def test_ratios_are_paired_and_missing_where_nothing_is_lost() -> None:
     assert ratio(macro, bottom, np.zeros(50)) is None
 
 
+def test_a_draw_without_anything_below_the_line_breaks_no_ratio() -> None:
+    macro = Macro(["one"] * 4)
+    found = ratio(macro, np.array([0.1, 0.1, 0.1, 0.1]), np.array([0.4, 0.0, 0.0, 0.0]))
+    assert found is not None and found.value == pytest.approx(1.0)
+    assert found.low < 1.0 < found.high < np.inf
+
+
 def test_rows_whose_experts_are_alike_do_not_count_as_decided() -> None:
     at = Stakes(np.array([[1.0, 1.01], [1.0, 2.0]]), ("a", "a"))
     assert at.decisive(0.05).tolist() == [False, True]
