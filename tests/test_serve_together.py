@@ -243,7 +243,8 @@ def test_a_prompt_beyond_the_models_context_is_refused(service: Live) -> None:
 
 def test_the_start_shows_nothing_but_its_own_lines(service: Live) -> None:
     head, greeting, *rest = service.log.read_text().partition("Collegium is ready at ")
-    shown = [line for line in head.splitlines() if line and not line.startswith("start deploy")]
+    lines = (line.strip() for line in head.splitlines())
+    shown = [line for line in lines if line and not line.startswith("start deploy")]
     # `mirror` is unknown to the gate; the terminal's width decides how this is broken into lines.
     assert " ".join(shown) == (
         "the gate does not know mirror: they answer only when a request names them. "
