@@ -72,7 +72,7 @@ def client(service: Live) -> Iterator[Client]:
         ("Write a Python function that reverses a linked list.", {"code"}),
         ("Is a contract valid if one party signed it under duress?", {"legal"}),
         ("¿Cuál es la mejor época del año para visitar Sevilla?", {"multilingual"}),
-        ("Wie koche ich ein weiches Ei, ohne dass es platzt?", {"multilingual"}),
+        ("Mein Sohn hat Fieber, was soll ich tun?", {"multilingual"}),
         ("Hi there! How has your day been?", {"general"}),
         (MIXED, {"legal", "code"}),
     ],
