@@ -73,7 +73,7 @@ def test_rows_get_their_adapters_while_others_come_and_go(seed: int) -> None:
     torch.manual_seed(seed)
     dice, bank, loaded = random.Random(seed), AdapterBank(GROUPS, torch.zeros(1)), {}
     resting: list[Step] = []
-    before: list[list[Gate]] = []
+    before: list[tuple[list[Gate], list[int]]] = []
     for turn in range(150):
         name = f"a{dice.randrange(24)}"
         if name in loaded and dice.random() < 0.5:
@@ -86,11 +86,12 @@ def test_rows_get_their_adapters_while_others_come_and_go(seed: int) -> None:
             continue
         gates = [some_gate(dice, list(loaded)) for _ in range(dice.choice([1, 2, 4, 9, 14]))]
         gates = [gates[n] for n in arrange(gates)]
-        before = [past for past in before if all(gate.keys() <= loaded.keys() for gate in past)]
+        lengths = [dice.choice([1, 1, 3, 40]) for _ in gates]
+        before = [past for past in before if all(gate.keys() <= loaded.keys() for gate in past[0])]
         if before and dice.random() < 0.4:
-            gates = dice.choice(before)
-        before = [*before[-4:], gates]
-        step = Step(bank, gates, [dice.choice([1, 1, 3, 40]) for _ in gates], dict(loaded))
+            gates, lengths = dice.choice(before)
+        before = [*before[-4:], (gates, lengths)]
+        step = Step(bank, gates, lengths, dict(loaded))
         step.check()
         if dice.random() < 0.3:
             resting.append(step)
@@ -120,6 +121,15 @@ def test_what_a_step_still_reads_is_not_written_over() -> None:
     first.users.add(reader)
     assert bundles.of(frozenset(f"a{n}" for n in range(1, 7)), loaded) is not first
     assert first.names == {f"a{n}" for n in range(6)}
+
+
+def test_remembered_steps_make_way_for_a_changed_batch() -> None:
+    bank = AdapterBank(GROUPS, torch.zeros(1))
+    bank.load([adapter(f"a{n}", n, kind(0)) for n in range(12)])
+    bank.step([{f"a{n}": 1.0} for n in range(6)], [1] * 6)
+    (first,) = bank._bundles._kept
+    bank.step([{f"a{n}": 1.0} for n in (0, 1, 2, 3, 4, 9)], [1] * 6)
+    assert bank._bundles._kept == [first]
 
 
 class Reader:
