@@ -1,4 +1,5 @@
-"""The router's own time: beside the encoder's forward, the gate alone, batched, with many experts.
+"""The router's own time: beside the encoder's forward, the gate alone, its first stage, in batches,
+with many experts.
 
 python -m benchmarks.router
 """
@@ -14,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from benchmarks.first_stage import first_stage, no_encoder
 from benchmarks.machine import Company, await_quiet, circumstances
-from benchmarks.measure import Spread, interleave, ratios, seconds, spread
+from benchmarks.measure import interleave, quantile, ratios, seconds, spread
 from benchmarks.report import Goal, Row, Section, save, show
 from experts.store import ModelStore
 from orchestrator.config import Config
@@ -104,7 +106,7 @@ def own_time(bench: Bench) -> Section:
     own = [1000 * (a - b) for a, b in zip(whole, encoding, strict=True)]
     rows = [
         Row("beyond the encoder, p50", spread(own), Goal(2.0), unit="ms"),
-        Row("beyond the encoder, p99", _quantile(own, 0.99), Goal(5.0), unit="ms"),
+        Row("beyond the encoder, p99", quantile(own, 0.99), Goal(5.0), unit="ms"),
         Row(
             "whole decision ÷ encoder's forward",
             ratios(whole, encoding),
@@ -246,16 +248,10 @@ def _known(vectors: dict[str, Vector]) -> Callable[[Sequence[str]], Vector]:
     return lambda texts: np.stack([vectors[text] for text in texts])
 
 
-def _quantile(values: Sequence[float], share: float) -> Spread:
-    dice = np.random.default_rng(0)
-    draws = [np.quantile(dice.choice(values, len(values)), share) for _ in range(1000)]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Spread(float(np.quantile(values, share)), float(low), float(high), len(values))
-
-
 SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "own_time": own_time,
     "gate": gate_alone,
+    "first_stage": lambda bench: first_stage(bench.router(no_encoder), prompts(), bench.rounds(40)),
     "thousand": thousand,
     "batched": batched,
 }

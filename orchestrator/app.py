@@ -194,7 +194,7 @@ class RetrieverHandle:
     async def search(
         self,
         text: str,
-        vector: Vectors,
+        vector: Vectors | None,
         collections: Sequence[str],
         top_k: int,
         trace: Carrier,

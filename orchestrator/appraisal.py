@@ -65,7 +65,16 @@ def open_router(config: Config, name: str) -> Router:
     languages = {expert: settings.languages for expert, settings in config.experts.items()}
     policy = open_policy(config, gate)
     experts, general = list(config.experts), config.generalist
-    return Router(gate, reads_nothing, experts, general, policy, languages, config.disabled)
+    return Router(
+        gate,
+        reads_nothing,
+        experts,
+        general,
+        policy,
+        languages,
+        config.disabled,
+        first_stage=config.router.first_stage,
+    )
 
 
 def _choice(router: Router, row: LoggedDecision, encoder: str) -> tuple[str, ...]:

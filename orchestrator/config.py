@@ -79,8 +79,8 @@ class RouterConfig(StrictModel):
     `max_risk` takes the confidence that the gate promises for it, `min_confidence` sets it; without
     either it is 0.45. Sessions are kept in each gateway process, `session_ttl_s` in seconds.
     `load_balance` null: where the experts have more than one deployment. Of `sampled_per_hour`
-    requests the sentence vector is kept.
-    `explore` is the share of requests in which chance chooses the expert.
+    requests the sentence vector is kept. `first_stage` lets that of the gate settle the sure cases
+    without the encoder. `explore` is the share of requests in which chance chooses the expert.
     """
 
     weights: str = "embedded"
@@ -93,6 +93,7 @@ class RouterConfig(StrictModel):
     min_weight: Probability = 0.15
     load_balance: bool | None = None
     sampled_per_hour: Annotated[int, Field(ge=0, le=1000)] = 48
+    first_stage: bool = True
     explore: Probability = 0.0
     max_sessions: Annotated[int, Field(ge=0)] = 10_000
     session_ttl_s: _Seconds = 1800.0

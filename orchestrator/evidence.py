@@ -117,7 +117,14 @@ def _open(sources: Sources) -> tuple[Router, EncoderMemory, VectorCache]:
     alone = sources.gate is not None and sources.config is None
     experts = gate.labels if alone else tuple(config.experts)
     return (
-        Router(gate, memory, experts, config.generalist, open_policy(config, gate)),
+        Router(
+            gate,
+            memory,
+            experts,
+            config.generalist,
+            open_policy(config, gate),
+            first_stage=config.router.first_stage,
+        ),
         memory,
         cache,
     )

@@ -84,28 +84,54 @@ def write_rows(path: Path, lessons: Sequence[LoggedDecision]) -> int:
     return len(rows)
 
 
-def write_features(path: Path, lessons: Sequence[LoggedDecision]) -> int:
-    """Write what the gate read of corrected decisions, as safetensors, and return how many.
+def write_features(path: Path, lessons: Sequence[LoggedDecision], encoder: str) -> int:
+    """Write what was read of corrected decisions without text, as safetensors; return how many.
 
     `features` are float16 [rows, f]; a decision has as many rows as its message has parts, from
-    `starts` [n] on. The metadata hold `domains` (JSON, [n]) and the version of the features. Those
-    of other releases are left out.
+    `starts` [n] on. Of what a first stage settled there are `surfaces` [k, s] alone. The metadata
+    hold `domains` and `surface_domains` (JSON, [n] and [k]), the `version` of the features, and the
+    `encoder` with the `dimensions` of its vectors. Those of another release or encoder are left
+    out, and those with text, which are rows of `write_rows`.
     """
-    picked: list[tuple[str, HalfArray]] = []
+    whole: list[_Picked] = []
+    settled: list[_Picked] = []
     for logged in lessons:
         name, read = _correction(logged), logged.read
-        if name and read is not None and read.version == FEATURE_VERSION:
-            picked.append((name, np.atleast_2d(read.features())))
-    counts = [len(rows) for _, rows in picked]
-    empty = np.zeros((0, 0), dtype=np.float16)
+        if name is None or read is None or logged.text is not None:
+            continue
+        if (read.version, read.encoder) == (FEATURE_VERSION, encoder):
+            picked = _Picked(name, np.atleast_2d(read.features()), read.dimensions)
+            (whole if read.dimensions else settled).append(picked)
+    widths = {one.dimensions for one in whole}
+    if len(widths) > 1:
+        raise ValueError(f"{encoder!r} gave sentence vectors of several lengths: {sorted(widths)}.")
+    counts = [len(one.rows) for one in whole]
     tensors = {
-        "features": np.concatenate([rows for _, rows in picked]) if picked else empty,
-        "starts": np.concatenate([[0], np.cumsum(counts)])[: len(picked)].astype(np.int64),
+        "features": _stacked(whole),
+        "starts": np.concatenate([[0], np.cumsum(counts)])[: len(whole)].astype(np.int64),
+        "surfaces": _stacked(settled),
     }
-    domains = json.dumps([name for name, _ in picked], ensure_ascii=False)
-    described: Mapping[str, str] = {"domains": domains, "version": FEATURE_VERSION}
+    described: Mapping[str, str] = {
+        "domains": json.dumps([one.domain for one in whole], ensure_ascii=False),
+        "surface_domains": json.dumps([one.domain for one in settled], ensure_ascii=False),
+        "version": FEATURE_VERSION,
+        "encoder": encoder,
+        "dimensions": str(next(iter(widths), 0)),
+    }
     path.write_bytes(save(tensors, metadata=dict(described)))
-    return len(picked)
+    return len(whole) + len(settled)
+
+
+@dataclass(frozen=True, eq=False)
+class _Picked:
+    domain: str
+    rows: HalfArray
+    dimensions: int
+
+
+def _stacked(picked: Sequence[_Picked]) -> HalfArray:
+    empty = np.zeros((0, 0), dtype=np.float16)
+    return np.concatenate([one.rows for one in picked]) if picked else empty
 
 
 def _correction(logged: LoggedDecision) -> str | None:

@@ -29,7 +29,7 @@ class RouterPort(Protocol):
         situation: Situation = ...,
         key: str = "",
     ) -> Decision:
-        """The decision on a conversation in its situation, with its vector.
+        """The decision on a conversation in its situation, with its vector if the gate decided.
 
         A canary version's share is drawn by `key`; without one it is a probe and no traffic.
         """
@@ -42,12 +42,12 @@ class RetrieverPort(Protocol):
     async def search(
         self,
         text: str,
-        vector: npt.NDArray[np.float32],
+        vector: npt.NDArray[np.float32] | None,
         collections: Sequence[str],
         top_k: int,
         trace: Carrier,
     ) -> list[Passage]:
-        """The best passages of some collections."""
+        """The best passages of some collections; without its vector the text is embedded."""
         ...
 
     def embed(self, texts: Sequence[str]) -> Coroutine[Any, Any, npt.NDArray[np.float32]]:

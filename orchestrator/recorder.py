@@ -109,7 +109,7 @@ def logged(
             decision.features,
             version=FEATURE_VERSION,
             encoder=encoder,
-            dimensions=len(decision.vector),
+            dimensions=0 if decision.vector is None else len(decision.vector),
             said=len(task.query.strip()),
         )
     return LoggedDecision(

@@ -57,7 +57,7 @@ def collections_folder(config: Config) -> Path:
 
 
 class RouterReplica:
-    """Embeds the conversation once and decides; follows the versions of the gate."""
+    """Embeds the conversation once, where it must, and decides; follows the versions of the gate."""
 
     def __init__(self, config: Config) -> None:
         self._telemetry = _telemetry(config, "router")
@@ -66,8 +66,16 @@ class RouterReplica:
         experts, disabled = list(config.experts), config.disabled
 
         def build(gate: Gate) -> Router:
-            policy, general = open_policy(config, gate), config.generalist
-            return Router(gate, encoder.encode, experts, general, policy, languages, disabled)
+            return Router(
+                gate,
+                encoder.encode,
+                experts,
+                config.generalist,
+                open_policy(config, gate),
+                languages,
+                disabled,
+                first_stage=config.router.first_stage,
+            )
 
         self._router = LiveRouter(
             open_registry(config),
@@ -111,12 +119,12 @@ class RetrieverReplica:
     async def search(
         self,
         text: str,
-        vector: Vectors,
+        vector: Vectors | None,
         collections: Sequence[str],
         top_k: int,
         trace: Carrier,
     ) -> list[Passage]:
-        """The best passages of these collections."""
+        """The best passages of these collections; without its vector the text is embedded."""
         with self._telemetry.span("collegium.retriever.search", trace) as span:
             search = partial(self._index.search, text, vector, collections, top_k)
             found = await asyncio.get_running_loop().run_in_executor(self._threads, search)

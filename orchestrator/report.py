@@ -40,6 +40,7 @@ def report(
         mode=str(outcome.mode),
         reason="; ".join(note for note in notes if note),
         fallback=decision.fallback or outcome.fallback,
+        stage=decision.stage,
         explored=draw.explored,
         propensity=draw.propensity,
         experts=[
@@ -71,6 +72,7 @@ def describe(decision: Decision) -> dict[str, Attribute]:
         "collegium.routing.reason": decision.reason,
         "collegium.routing.fallback": decision.fallback,
         "collegium.routing.abstained": decision.abstained,
+        "collegium.routing.stage": decision.stage,
         "collegium.routing.explored": draw_of(decision).explored,
         "collegium.routing.propensity": draw_of(decision).propensity,
         "collegium.routing.router_version": decision.router_version,

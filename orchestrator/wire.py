@@ -152,8 +152,8 @@ class RoutingReport(_Response):
     `experts` are the chosen (weights sum to 1), `candidates` all, generalist included
     (probabilities sum to 1); of many, those that are not listed stand together in `others`.
     `method` tells how a mixture was computed, None where nothing was generated. `timings_ms` are
-    milliseconds by step. `explored` tells that chance chose, `propensity` how likely it was that
-    just these experts would act.
+    milliseconds by step. `stage` tells who decided, `explored` that chance chose, `propensity` how
+    likely it was that just these experts would act.
     """
 
     decision_id: str
@@ -164,6 +164,7 @@ class RoutingReport(_Response):
     experts: list[RoutedExpert]
     candidates: list[RoutedExpert]
     others: RoutedOthers | None = OMITTED
+    stage: str = "gate"
     explored: bool = False
     propensity: float = 1.0
     k: int

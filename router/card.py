@@ -121,7 +121,26 @@ punctuation shares) to calibrated probabilities of the experts {", ".join(gate.l
 - Files: `{WEIGHTS_FILE}`, `{METADATA_FILE}`
 - Licence of the weights: {terms}
 - Sentence encoder: {gate.encoder or "not named"}, {gate.vector_dimensions} dimensions
-- Parameters: {gate.weight.size + gate.bias.size:,}"""
+- Parameters: {gate.weight.size + gate.bias.size:,}{_first_head(gate)}"""
+
+
+def _first_head(gate: Gate) -> str:
+    if gate.first is None:
+        return ""
+    return (
+        f"\n- First stage: the surface alone, {gate.first.weight.size + gate.first.bias.size:,} "
+        f"parameters; settles single messages from a confidence of {gate.first.threshold:.4f} on"
+    )
+
+
+def _first_metrics(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["accuracy"] is None:
+        return ""
+    return f"""
+
+The first stage settles {found["share"]:.3f} of the held-out prompts, {found["accuracy"]:.4f} of
+them rightly. The accuracy on all is {found["cascade"]:.4f} with it and {found["gate"]:.4f} without;
+the table is without."""
 
 
 def _training(gate: Gate) -> str:
@@ -148,7 +167,8 @@ def _metrics(facts: Mapping[str, Any]) -> str:
 
 Accuracy: the most probable label is one of the prompt's. Exact sets: the default policy chose
 precisely its experts. Pairs found: of the prompts with two experts, both were chosen. ECE over 15
-bins of equal mass; before the temperature it was {facts["ece_uncalibrated"]:.3f} (held out).
+bins of equal mass; before the temperature it was {facts["ece_uncalibrated"]:.3f} (held out).\
+{_first_metrics(facts.get("settled"))}
 
 Held-out confusion (rows: true label, columns: most probable):
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,10 @@ from router.draw import Draw
 from router.features import Vector
 from router.ranking import Candidate, Ranking
 
-__all__ = ["Candidate", "Decision"]
+__all__ = ["Candidate", "Decision", "Stage"]
+
+Stage = Literal["first", "gate"]
+"""Who decided: the first stage by the surface of the text alone, or the gate."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,12 @@ class Decision:
     probabilities sum to 1. `chosen` names those with a weight above 0, heaviest first; their
     weights sum to 1. `fallback` tells that the generalist stands in for an expert, `abstained`
     that it does so because no expert was probable enough. `seconds` is the time of routing,
-    `vector` [d] the conversation's sentence vector, for retrieval.
+    `stage` who decided, `vector` [d] the conversation's sentence vector, for retrieval; None where
+    the first stage did and no vector was made.
 
     For a log: `draw` tells what chance had to do with it, None where nothing was left to chance;
-    `features` is what the gate read, as float16, None unless the router was asked to keep it.
+    `features` is what was read, as float16, None unless the router was asked to keep it. They are
+    the surface alone where there is no vector.
     """
 
     candidates: Sequence[Candidate]
@@ -35,9 +41,10 @@ class Decision:
     abstained: bool
     router_version: str
     seconds: float = field(compare=False)
-    vector: Vector = field(compare=False, repr=False)
+    vector: Vector | None = field(compare=False, repr=False)
     draw: Draw | None = None
     features: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
+    stage: Stage = "gate"
 
     @property
     def ranking(self) -> Ranking:

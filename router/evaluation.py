@@ -12,6 +12,7 @@ from router.features import Encoder, Vector, featurize
 from router.gate import Gate
 from router.parts import columns, strongest
 from router.policy import Policy, choose, project
+from router.surface import SURFACE_DIMENSIONS
 
 DEFAULT_POLICY = Policy()
 
@@ -59,6 +60,11 @@ class Reading:
         """[n] parts of each prompt."""
         return np.diff(self.starts, append=len(self.features))
 
+    @property
+    def first_surfaces(self) -> Vector:
+        """[n, surface] the surface of each prompt's first part."""
+        return np.asarray(self.features[self.starts, -SURFACE_DIMENSIONS:], dtype=np.float32)
+
     def scores(self, gate: Gate, generalist: str) -> Matrix:
         """The gate's scores [n, labels] of whole prompts, as `Router` has them."""
         own = columns(gate.labels, generalist)
@@ -87,13 +93,18 @@ def target_matrix(rows: Sequence[LabelledPrompt], labels: Sequence[str]) -> Matr
 
     Raises `DatasetError` for a row with a label that is not among `labels`.
     """
+    return label_shares([row.labels for row in rows], labels)
+
+
+def label_shares(owners: Sequence[Sequence[str]], labels: Sequence[str]) -> Matrix:
+    """Return the shares [n, labels] of n sets of labels, as `target_matrix` does of rows."""
     column = {label: position for position, label in enumerate(labels)}
-    targets = np.zeros((len(rows), len(labels)), dtype=np.float64)
-    for row, target in zip(rows, targets, strict=True):
-        for label in row.labels:
-            if label not in column:
-                raise DatasetError(f"no label {label!r} here; there are {', '.join(labels)}.")
-            target[column[label]] = 1.0 / len(row.labels)
+    targets = np.zeros((len(owners), len(labels)), dtype=np.float64)
+    for names, target in zip(owners, targets, strict=True):
+        for name in names:
+            if name not in column:
+                raise DatasetError(f"no label {name!r} here; there are {', '.join(labels)}.")
+            target[column[name]] = 1.0 / len(names)
     return targets
 
 

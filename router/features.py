@@ -71,19 +71,53 @@ def shares(messages: Sequence[tuple[str, str]]) -> tuple[tuple[str, float], ...]
     return ((last, 1.0 - earlier), (history, earlier))
 
 
-def featurize(messages: Sequence[tuple[str, str]], encoder: Encoder) -> Features:
-    """Return the features of a conversation of (role, text) pairs; one call of the encoder."""
+@dataclass(frozen=True, eq=False)
+class Skim:
+    """What is read of a conversation before the encoder runs.
+
+    `texts` are the parts of the message that is answered and then, where there is one, the history,
+    `surfaces` [texts, SURFACE_DIMENSIONS] theirs. The message has a `share` of what is read, 1
+    without a history.
+    """
+
+    texts: tuple[str, ...]
+    surfaces: Vector
+    share: float
+    said: str
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one message of one part, with nothing before it."""
+        return len(self.texts) == 1
+
+    def read(self, encoder: Encoder) -> Features:
+        """Return the features; one call of the encoder."""
+        vectors = np.asarray(encoder(list(self.texts)), dtype=np.float32)
+        if self.share == 1.0:
+            return Features(vectors, self.surfaces, self.said)
+        # Every part stands in the light of the same history.
+        mixed = [
+            self.share * found[:-1] + (1.0 - self.share) * found[-1:]
+            for found in (vectors, self.surfaces)
+        ]
+        return Features(np.stack([_unit(row) for row in mixed[0]]), mixed[1], self.said)
+
+
+def skim(messages: Sequence[tuple[str, str]]) -> Skim:
+    """Return what can be read of a conversation of (role, text) pairs without an encoder.
+
+    Raises `ConversationError` where no message has text.
+    """
     (last, share), *history = shares(messages)
-    texts = [*parts(last), *(text for text, _ in history)]
-    count = len(texts) - len(history)
-    vectors = np.asarray(encoder(texts), dtype=np.float32)
+    texts = (*parts(last), *(text for text, _ in history))
     surfaces = np.stack([surface(text) for text in texts])
     said = next((text for role, text in reversed(messages) if role == "user"), "")
-    if not history:
-        return Features(vectors, surfaces, said)
-    # Every part stands in the light of the same history.
-    mixed = [share * found[:count] + (1.0 - share) * found[count:] for found in (vectors, surfaces)]
-    return Features(np.stack([_unit(row) for row in mixed[0]]), mixed[1], said)
+    return Skim(texts, surfaces, share, said)
+
+
+def featurize(messages: Sequence[tuple[str, str]], encoder: Encoder) -> Features:
+    """Return the features of a conversation of (role, text) pairs; one call of the encoder."""
+    return skim(messages).read(encoder)
 
 
 def _unit(vector: Vector) -> Vector:

@@ -6,7 +6,8 @@ plainly belongs to two experts gives both about a half, which a softmax over the
 gives only where they happen to be equal.
 
 Experts may be taught to it afterwards (`taught.py`), and labels forgotten: the unit of a trained
-label then counts for another one.
+label then counts for another one. A first stage (`first.py`) may settle what needs no sentence
+vector.
 """
 
 import hashlib
@@ -22,18 +23,25 @@ import numpy.typing as npt
 from router.background import Background
 from router.calibration import Matrix, log_sigmoid, softmax
 from router.features import FEATURE_VERSION
+from router.first import FirstStage
+from router.gate_check import check_gate
 from router.gate_error import GateError
 from router.gate_folder import (
     METADATA_FILE,
     WEIGHTS_FILE,
     background_tensors,
+    first_head,
+    first_tensors,
+    format_of,
     read_background,
+    read_first,
     read_head,
     read_taught,
     read_tensors,
     taught_tensors,
     write_gate,
 )
+from router.layer import Layer
 from router.parts import columns, strongest
 from router.prototypes import Prototype, fit_prototype
 from router.surface import SURFACE_DIMENSIONS
@@ -41,8 +49,7 @@ from router.taught import Taught, join_prototype
 
 __all__ = ["METADATA_FILE", "WEIGHTS_FILE", "Gate", "GateError"]
 
-MANY, FEW = 64, 4  # From so many units on, the zeros of few rows are left out of the product.
-_HEAD = ("format", "version", "features", "rows")
+_HEAD = ("format", "version", "features", "rows", "first_stage")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +57,10 @@ class Gate:
     """The trained network: `weight` [units, features], `bias` [units], and a temperature.
 
     `labels` are those of the units, then the `taught`. `rows` names the label of each unit where
-    several count for one. `encoder` names the sentence encoder that it was trained on;
-    `background` is what new experts are held against, `metadata` is free (training data with
-    licences, metrics), and neither plays a part in the result. Raises `GateError` for arrays that
-    do not fit together.
+    several count for one. `encoder` names the sentence encoder that it was trained on; `first` is
+    its first stage, of the same units. `background` is what new experts are held against,
+    `metadata` is free (training data with licences, metrics), and neither plays a part in the
+    result. Raises `GateError` for arrays that do not fit together.
     """
 
     labels: tuple[str, ...]
@@ -65,35 +72,21 @@ class Gate:
     rows: tuple[str, ...] = ()
     taught: Taught | None = None
     background: Background | None = None
+    first: FirstStage | None = None
 
     def __post_init__(self) -> None:
-        if not self.labels or len(set(self.labels)) != len(self.labels):
-            raise GateError(f"labels: must be names that differ; got {self.labels!r}.")
-        later = self.taught.names if self.taught else ()
-        units = len(self.rows) or len(self.labels) - len(later)
-        fits = (*dict.fromkeys(self._units), *later) == self.labels
-        if (
-            not fits
-            or self.weight.ndim != 2
-            or len(self.weight) != units
-            or self.bias.shape != (units,)
-        ):
-            raise GateError(
-                f"weight {self.weight.shape} and bias {self.bias.shape} do not fit {units} labels "
-                f"of {len(self.labels)}."
-            )
-        if self.vector_dimensions < 1:
-            raise GateError(f"weight: {self.weight.shape[1]} columns are too few for the features.")
-        if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
-            raise GateError("weight and bias must be finite numbers.")
-        if not (np.isfinite(self.temperature) and self.temperature > 0.0):
-            raise GateError(f"temperature: must be above 0; got {self.temperature!r}.")
-        self._check_sizes()
+        check_gate(self)
 
     @property
     def vector_dimensions(self) -> int:
         """The length of the sentence vectors that the gate was trained on."""
         return int(self.weight.shape[1]) - SURFACE_DIMENSIONS
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The label for which each unit of the layer counts."""
+        later = len(self.taught.names) if self.taught else 0
+        return self.rows or self.labels[: len(self.labels) - later]
 
     @property
     def version(self) -> str:
@@ -106,6 +99,8 @@ class Gate:
         if self.rows:
             digest.update("\0".join(("rows", *self.rows)).encode())
         for content in self.taught.content() if self.taught else ():
+            digest.update(content)
+        for content in self.first.content() if self.first else ():
             digest.update(content)
         return digest.hexdigest()
 
@@ -143,7 +138,18 @@ class Gate:
         odds = self._odds(features[:, : self.vector_dimensions])
         if odds is not None:
             odds = np.maximum.reduceat(odds, starts, axis=0)
-        return self._shared(strongest(scores, starts, columns(self._units, generalist)), odds)
+        return self._shared(strongest(scores, starts, columns(self.units, generalist)), odds)
+
+    def settle(self, surface: npt.NDArray[np.float32]) -> npt.NDArray[np.float64] | None:
+        """Return the probabilities [labels] of a text that its surface [s] alone decides.
+
+        None where the gate must be asked: a first stage is missing or not sure, or there are taught
+        experts, which are known by sentence vectors only.
+        """
+        if self.first is None or self.taught is not None:
+            return None
+        found = self.first.settle(surface)
+        return found @ self._owners if found is not None and self.rows else found
 
     def known_background(self) -> Background:
         """Return the background. Raises `GateError` where there is none."""
@@ -205,22 +211,24 @@ class Gate:
         later = self.taught.names if self.taught else ()
         if heir in later:
             raise GateError(f"{heir!r} was taught; a trained label is left to a trained one.")
-        rows = tuple(heir if label == name else label for label in self._units)
-        background = self.background and self.background.without(columns(self._units, name))
+        rows = tuple(heir if label == name else label for label in self.units)
+        background = self.background and self.background.without(columns(self.units, name))
         labels = (*dict.fromkeys(rows), *later)
         return replace(self, labels=labels, rows=rows, background=background)
 
     def save(self, folder: Path) -> None:
         """Write `gate.safetensors` and `gate.json` into the folder, which is made if need be."""
         more = {**taught_tensors(self.taught), **background_tensors(self.background)}
+        more |= first_tensors(self.first)
         head = {
-            "format": 2 if more or self.rows else 1,
+            "format": format_of(more, self.rows),
             "version": self.version,
             "labels": list(self.labels),
             "features": FEATURE_VERSION,
             "encoder": self.encoder,
             "temperature": self.temperature,
             **({"rows": list(self.rows)} if self.rows else {}),
+            **first_head(self.first),
         }
         more |= {"weight": self.weight, "bias": self.bias}
         write_gate(folder, {**head, **self.metadata, **head}, more)
@@ -245,6 +253,7 @@ class Gate:
             rows=tuple(head.get("rows", ())),
             taught=read_taught(tensors, labels),
             background=read_background(tensors),
+            first=read_first(tensors, head),
         )
         if head["version"] != gate.version:
             raise GateError(
@@ -252,11 +261,6 @@ class Gate:
                 f"{WEIGHTS_FILE} ({gate.version}); the two files do not belong together."
             )
         return gate
-
-    @property
-    def _units(self) -> tuple[str, ...]:
-        later = len(self.taught.names) if self.taught else 0
-        return self.rows or self.labels[: len(self.labels) - later]
 
     def _shared(self, scores: Matrix, odds: npt.NDArray[np.float32] | None) -> Matrix:
         """Of the units' scores and the taught experts' odds, if there are any."""
@@ -269,32 +273,14 @@ class Gate:
         return None if self.taught is None else self.taught.logits(vectors.astype(np.float32))
 
     def _logits(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        if len(self.weight) < MANY or features.size > FEW * self.weight.shape[1]:
-            return features @ self.weight.T + self.bias
-        dense, rows = self.vector_dimensions, np.atleast_2d(features)
-        found = rows[:, :dense] @ self._columns[:dense] + self.bias
-        for row, logits in zip(rows[:, dense:], found, strict=True):
-            used = np.flatnonzero(row)
-            logits += row[used] @ self._columns[dense:][used]
-        return found.reshape(*features.shape[:-1], -1)
+        return self._layer.logits(features)
 
     @cached_property
-    def _columns(self) -> npt.NDArray[np.float32]:
-        return np.ascontiguousarray(self.weight.T)
+    def _layer(self) -> Layer:
+        return Layer(self.weight, self.bias, self.vector_dimensions)
 
     @cached_property
     def _owners(self) -> Matrix:
         """[units, trained labels] 1 where the unit counts for the label."""
-        trained = tuple(dict.fromkeys(self._units))
-        return np.array([[float(one == label) for label in trained] for one in self._units])
-
-    def _check_sizes(self) -> None:
-        sizes = {len(self.weight[0]) - SURFACE_DIMENSIONS}
-        if self.taught is not None:
-            sizes.add(self.taught.weight.shape[1])
-        if self.background is not None:
-            sizes.add(self.background.vectors.shape[1])
-            if self.background.logits.shape[1] != len(self.weight):
-                raise GateError(f"background: its logits are not of {len(self.weight)} units.")
-        if len(sizes) > 1:
-            raise GateError(f"sentence vectors of several lengths: {sorted(sizes)}.")
+        trained = tuple(dict.fromkeys(self.units))
+        return np.array([[float(one == label) for label in trained] for one in self.units])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,21 @@ from safetensors.numpy import load, save
 
 from router.background import Background
 from router.features import FEATURE_VERSION
+from router.first import FirstStage
 from router.gate_error import GateError
 from router.taught import Taught
 
 WEIGHTS_FILE = "gate.safetensors"
 METADATA_FILE = "gate.json"
-FORMATS = (1, 2)
-"""The first knows neither taught experts nor a background."""
+FORMATS = (1, 2, 3)
+"""The first knows neither taught experts nor a background, the second no first stage."""
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 _TAUGHT = ("taught.weight", "taught.bias", "taught.mean")
 _BACKGROUND = ("background.vectors", "background.logits", "background.targets")
+_FIRST = ("first.weight", "first.bias")
+_FIRST_HEAD = "first_stage"
 _HALF = "background.vectors"
 
 
@@ -51,6 +54,25 @@ def background_tensors(background: Background | None) -> Tensors:
         return {}
     arrays = (background.vectors, background.logits, background.targets)
     return dict(zip(_BACKGROUND, arrays, strict=True))
+
+
+def first_tensors(first: FirstStage | None) -> Tensors:
+    """Return the arrays of a first stage by the names that they have on disk."""
+    return {} if first is None else dict(zip(_FIRST, (first.weight, first.bias), strict=True))
+
+
+def first_head(first: FirstStage | None) -> dict[str, Any]:
+    """Return what `gate.json` holds of a first stage."""
+    if first is None:
+        return {}
+    return {_FIRST_HEAD: {"temperature": first.temperature, "threshold": first.threshold}}
+
+
+def format_of(tensors: Tensors, rows: Sequence[str]) -> int:
+    """Return the least format that holds these tensors beside the layer, and these rows."""
+    if _FIRST[0] in tensors:
+        return 3
+    return 2 if tensors or rows else 1
 
 
 def read_taught(tensors: Tensors, labels: tuple[str, ...]) -> Taught | None:
@@ -79,6 +101,19 @@ def read_background(tensors: Tensors) -> Background | None:
     return Background(vectors, logits, targets)
 
 
+def read_first(tensors: Tensors, head: Mapping[str, Any]) -> FirstStage | None:
+    """Return the first stage; None without one."""
+    if _FIRST[0] not in tensors:
+        return None
+    numbers = head.get(_FIRST_HEAD)
+    if not isinstance(numbers, Mapping) or not all(
+        isinstance(numbers.get(key), int | float) for key in ("temperature", "threshold")
+    ):
+        raise GateError(f"{METADATA_FILE}: `{_FIRST_HEAD}` must hold temperature and threshold.")
+    weight, bias = (tensors[name] for name in _FIRST)
+    return FirstStage(weight, bias, numbers["temperature"], numbers["threshold"])
+
+
 def read_head(folder: Path) -> dict[str, Any]:
     """Read `gate.json`. Raises `GateError` for what is missing, wrong or of another format."""
     path = folder / METADATA_FILE
@@ -96,7 +131,7 @@ def read_head(folder: Path) -> dict[str, Any]:
     if not isinstance(head.get("rows", []), list):
         raise GateError(f"{path}: `rows` is of the wrong kind.")
     if head["format"] not in FORMATS:
-        known = " and ".join(map(str, FORMATS))
+        known = ", ".join(map(str, FORMATS))
         raise GateError(f"{path}: `format` is {head['format']!r}, this program reads {known}.")
     if head["features"] != FEATURE_VERSION:
         raise GateError(
@@ -115,7 +150,7 @@ def read_tensors(folder: Path) -> Tensors:
     except SafetensorError as error:
         raise GateError(f"{path}: not a safetensors file ({error}).") from error
     wanted = {"weight", "bias"}
-    for group in (_TAUGHT, _BACKGROUND):
+    for group in (_TAUGHT, _BACKGROUND, _FIRST):
         wanted |= set(group) if set(group) & set(tensors) else set()
     if set(tensors) != wanted:
         raise GateError(

@@ -7,16 +7,16 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from router.comparison_log import LOG_FOLDER, ComparisonLog
 from router.counts import Count, Counts
 from router.decision import Decision
 from router.exploration import explore, may_explore
+from router.features import skim
 from router.follower import POLL_S, RETRY_S, Follower
 from router.gate import Gate
 from router.observer import Observer, Sight
 from router.overrides import Overrides
+from router.perusal import Perusal
 from router.router import NO_OVERRIDES, Router
 from router.situation import CALM, Situation
 from router.traffic import ROWS_PER_HOUR, Traffic
@@ -30,7 +30,12 @@ class LiveRouter:
     `build` makes a router of a gate. Pairs of decisions are logged in the registry's folder, and
     there it is noted how often experts are asked, with `sampled` sentence vectors an hour.
     `exploration` is the share of requests that are explored (`exploration.py`); `keep_features`
-    puts what the gate read into every decision, for a log.
+    puts what was read into every decision, for a log.
+
+    Where a first stage settles a request no encoder runs for it, but for what is compared and for
+    the sample: those are read afterwards, by threads of their own. While there is exploration, the
+    requests that may be explored are read by the gate, since their log is there to judge other
+    versions by.
     Raises `VersionError` where not even version 0 can be loaded.
     """
 
@@ -72,22 +77,21 @@ class LiveRouter:
         started = time.perf_counter()
         cast = self._follower.cast
         role, router = cast.acting(key)
-        features = router.read(messages)
-
-        def decide(router: Router, started: float | None = None) -> Decision:
-            return router.decide(features, overrides, situation, started)
-
-        decision = decide(router, started)
+        perusal = Perusal(skim(messages), overrides, situation, router)
+        explores = self._exploration > 0.0 and may_explore(overrides, situation)
+        # A probe is there to find an encoder that fails.
+        decision = perusal.decide(router, started, whole=explores or not key)
         if key:
             self._counts.add("decisions", role=role, version=decision.router_version)
             # Weights that the caller set say nothing about a version.
             if overrides.weights is None:
-                self._observer.offer(Sight(cast, role, decision, decide))
-            if self._exploration > 0.0 and may_explore(overrides, situation):
+                self._observer.offer(Sight(cast, role, decision, perusal.decide))
+            if explores:
                 decision = explore(decision, self._exploration, key)
-            self._traffic.add(decision, named=overrides.weights is not None)
+            named = overrides.weights is not None
+            self._traffic.add(decision, named=named, read=perusal.vector)
             if self._keep_features:
-                decision = replace(decision, features=features.joined().astype(np.float16))
+                decision = replace(decision, features=perusal.kept(decision))
         return decision
 
     @property

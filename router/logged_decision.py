@@ -26,8 +26,8 @@ class Read:
     """What the gate read: its features as compressed float16, with what they were made by.
 
     They are [f] or [parts, f] (`shape`); `version` is `features.FEATURE_VERSION`, `encoder` names
-    the sentence encoder, `dimensions` is the length of its vectors. `said` is the number of
-    characters of the message that was answered.
+    the sentence encoder, `dimensions` is the length of its vectors, 0 where the first stage settled
+    it by the surface alone. `said` is the number of characters of the message that was answered.
     """
 
     packed: bytes

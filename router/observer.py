@@ -25,7 +25,8 @@ WAITING = 256
 class Sight:
     """A request that was decided by the router in `role` of `cast`.
 
-    `decide` makes the decision of another router on it, from the features that were read already.
+    `decide` makes the decision of another router on it, from what was read already where that will
+    do.
     """
 
     cast: Cast
@@ -37,9 +38,10 @@ class Sight:
 class Observer:
     """Lets the versions that did not act decide too, counts how they agree, and logs the pairs.
 
-    It works in a thread of its own, on the features of the request: one more product each, no
-    encoder. At most `waiting` requests wait for it; more go unseen and are counted as such. What
-    fails here is logged and counted, and no request hears of it.
+    It works in a thread of its own, on the features of the request: one more product each, and the
+    encoder only where a first stage settled what the other version must read. At most `waiting`
+    requests wait for it; more go unseen and are counted as such. What fails here is logged and
+    counted, and no request hears of it.
     """
 
     def __init__(self, log: ComparisonLog | None, counts: Counts, waiting: int = WAITING) -> None:

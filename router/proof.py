@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from router.calibration import negative_log_likelihood
+from router.cascade import measure_cascade
 from router.dataset import LabelledPrompt
 from router.features import featurize
 from router.flips import count_flips, measure_translation, sample
@@ -76,6 +77,7 @@ def prove(evidence: Evidence, progress: Progress | None = None) -> dict[str, Any
         **_labels(evidence, trials),
         "decisions": _decisions(trials),
         "calibration": _calibration(trials),
+        "first_stage": measure_cascade(evidence.router, trials, evidence.resamples, evidence.seed),
         "risk_coverage": risk_curve(trials.confidence, ~trials.right),
         "unseen_languages": _unseen_languages(evidence, trials),
         "novelty": _novelty(evidence),

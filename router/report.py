@@ -1,9 +1,8 @@
 """The proof of a router in words: one Markdown page from the figures of `report.json`."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-Figures = Mapping[str, Any]
+from router.cells import Figures, interval, number, table
 
 REPORT_FILE = "report.md"
 FIGURES_FILE = "report.json"
@@ -22,31 +21,13 @@ def markdown(found: Figures, plots: Sequence[str] = (), findings: Sequence[Figur
         _regret(found["regret"]),
         _promise(found["promise"]),
         _calibration(found),
+        _first_stage(found["first_stage"]),
         _novelty(found),
         _robustness(found),
         _peers(found["peers"]),
         _plots(plots),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Return a figure with so many digits behind the point; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def interval(value: Figures | None, digits: int = 3) -> str:
-    """Return a figure with its 95 % interval."""
-    if value is None:
-        return "–"
-    ends = f"[{number(value['low'], digits)}, {number(value['high'], digits)}]"
-    return f"{number(value['value'], digits)} {ends}"
 
 
 def _head(found: Figures) -> str:
@@ -216,6 +197,25 @@ NLL {number(calibration["nll"])}, Brier {number(calibration["brier"])}. Area und
 coverage {number(found["risk_coverage"]["area"], 4)}.
 
 {table(("rows", "confidence", "right"), rows)}"""
+
+
+def _first_stage(first: Figures | None) -> str:
+    if first is None:
+        return ""
+    each = ", ".join(f"{name} {number(share)}" for name, share in first["by_domain"].items())
+    return f"""## The first stage
+
+It settles {interval(first["share"])} of the prompts by script and spelling alone, without the
+encoder ({each}). Of these {interval(first["accuracy"], 4)} are right, and the gate would lead
+{number(first["flipped"], 4)} of them with another expert. On the same prompts it takes \
+{number(first["first_ms"], 2)} ms,
+the gate {number(first["gate_ms"], 2)} ms and the time of the encoder (medians of this run).
+
+| prompts | accuracy |
+|---|---|
+| with the first stage | {interval(first["cascade"], 4)} |
+| without | {interval(first["gate"], 4)} |
+| lost by it | {interval(first["loss"], 4)} |"""
 
 
 def _novelty(found: Figures) -> str:

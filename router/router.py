@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from router.chances import Chances, Roster
-from router.decision import Decision
-from router.features import Encoder, Features, featurize
+from router.decision import Decision, Stage
+from router.features import Encoder, Features, Skim, Vector, skim
 from router.gate import Gate, GateError
 from router.leaning import Leaning, lean
 from router.overrides import Overrides
@@ -17,6 +19,7 @@ from router.ranking import Ranking
 from router.situation import CALM, Situation
 
 NO_OVERRIDES = Overrides()
+SETTLED = "the text's script and spelling alone make the first stage sure of it"
 
 
 class Router:
@@ -25,7 +28,8 @@ class Router:
     `encoder` maps n texts to unit vectors [n, d]; d must be the gate's. `experts` are the
     configured names; the generalist is a candidate whether or not it is among them. `languages`
     are what experts declare (BCP 47), for `locale`. `disabled` experts stay candidates without
-    probability: what the gate gives them goes to the others in proportion.
+    probability: what the gate gives them goes to the others in proportion. `first_stage` lets that
+    of the gate settle the sure cases without the encoder.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class Router:
         policy: Policy | None = None,
         languages: Mapping[str, Sequence[str]] | None = None,
         disabled: Sequence[str] = (),
+        *,
+        first_stage: bool = True,
     ) -> None:
         self.gate = gate
         self.experts = tuple(dict.fromkeys((*experts, generalist)))
@@ -45,6 +51,8 @@ class Router:
         self._languages = dict(languages or {})
         self._encoder = encoder
         self._disabled = tuple(disabled)
+        # A promise of rare regret is one on what the gate itself is sure of.
+        self._first_stage = first_stage and self.policy.max_risk is None
         self._version = gate.version
         self._roster = Roster(self.experts)
         places, heir = self._roster.places, self._roster.places[generalist]
@@ -55,6 +63,12 @@ class Router:
     def version(self) -> str:
         """The gate's version, which every decision bears."""
         return self._version
+
+    def without_first_stage(self) -> "Router":
+        """Return a router like this one that asks the gate always."""
+        found = copy(self)
+        found._first_stage = False
+        return found
 
     def route(
         self,
@@ -69,14 +83,48 @@ class Router:
         `GateError` where the encoder is not the gate's.
         """
         started = time.perf_counter()
-        return self.decide(self.read(messages), overrides, situation, started)
+        skimmed = skim(messages)
+        settled = self.settle(skimmed, overrides, situation, started)
+        if settled is not None:
+            return settled
+        return self.decide(skimmed.read(self._encoder), overrides, situation, started)
 
-    def read(self, messages: Sequence[tuple[str, str]]) -> Features:
+    def read(self, messages: Sequence[tuple[str, str]] | Skim) -> Features:
         """Return the features of a conversation, which every version of the router reads alike.
 
         Raises `ConversationError` where there is no text.
         """
-        return featurize(messages, self._encoder)
+        skimmed = messages if isinstance(messages, Skim) else skim(messages)
+        return skimmed.read(self._encoder)
+
+    def settle(
+        self,
+        skimmed: Skim,
+        overrides: Overrides = NO_OVERRIDES,
+        situation: Situation = CALM,
+        started: float | None = None,
+    ) -> Decision | None:
+        """Return the first stage's decision on what was skimmed; None where the gate must be asked.
+
+        It settles single messages of one part, and only where the expert of which it is sure acts,
+        alone: nothing leans the choice, and neither limits nor disabled experts change it. What the
+        request sets for the policy is held against the gate's probabilities, never against these.
+        Raises what `decide` does for overrides that cannot be obeyed.
+        """
+        begun = time.perf_counter() if started is None else started
+        if not (self._first_stage and skimmed.alone and is_plain(overrides, situation)):
+            return None
+        row = self.gate.settle(skimmed.surfaces[0])
+        if row is None:
+            return None
+        chances = self._chances(row)
+        verdict = self._decide(chances, overrides, situation)
+        sure = self.experts[int(chances.array.argmax())]
+        if verdict.abstained or list(verdict.weights) != [sure]:
+            return None
+        elapsed = time.perf_counter() - begun
+        reason = f"{verdict.reason}; {SETTLED}"
+        return self._decision(replace(verdict, reason=reason), None, elapsed, "first")
 
     def decide(
         self,
@@ -91,17 +139,16 @@ class Router:
         """
         begun = time.perf_counter() if started is None else started
         leaning = self._lean(self._probabilities(features), features, overrides, situation)
-        verdict = decide(
-            leaning.probabilities,
-            self.generalist,
-            self.policy,
-            overrides,
-            situation,
-            self._disabled,
-        )
+        verdict = self._decide(leaning.probabilities, overrides, situation)
         reason = "; ".join([verdict.reason, *leaning.notes])
         elapsed = time.perf_counter() - begun
-        return self._decision(replace(verdict, reason=reason), features, elapsed)
+        return self._decision(replace(verdict, reason=reason), features.vector, elapsed, "gate")
+
+    def _decide(
+        self, probabilities: Mapping[str, float], overrides: Overrides, situation: Situation
+    ) -> Verdict:
+        general, policy, closed = self.generalist, self.policy, self._disabled
+        return decide(probabilities, general, policy, overrides, situation, closed)
 
     def _lean(
         self,
@@ -122,11 +169,16 @@ class Router:
                 f"the gate reads sentence vectors of {self.gate.vector_dimensions} numbers "
                 f"({self.gate.encoder or 'encoder not named'}); this encoder gives {found}."
             )
-        row = self.gate.judge(features.joined(), [0], self.generalist)[0]
+        return self._chances(self.gate.judge(features.joined(), [0], self.generalist)[0])
+
+    def _chances(self, row: npt.NDArray[np.float64]) -> Chances:
+        """Of the probabilities [labels] of the gate, or of its first stage."""
         shared = np.bincount(self._heirs, weights=row, minlength=len(self.experts))
         return Chances(self._roster, np.asarray(shared, dtype=np.float64))
 
-    def _decision(self, verdict: Verdict, features: Features, seconds: float) -> Decision:
+    def _decision(
+        self, verdict: Verdict, vector: Vector | None, seconds: float, stage: Stage
+    ) -> Decision:
         return Decision(
             candidates=Ranking(Chances.of(verdict.probabilities), verdict.weights),
             chosen=tuple(verdict.weights),
@@ -136,5 +188,15 @@ class Router:
             abstained=verdict.abstained,
             router_version=self._version,
             seconds=seconds,
-            vector=features.vector,
+            vector=vector,
+            stage=stage,
         )
+
+
+def is_plain(overrides: Overrides, situation: Situation) -> bool:
+    """Tell whether a request leaves the gate's probabilities and the policy as they are.
+
+    It may bound who answers and at what cost; it does not lean, and has no session to follow.
+    """
+    bounds = replace(overrides, experts=None, top_k=None, max_cost=None)
+    return bounds == NO_OVERRIDES and not situation.previous

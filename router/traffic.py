@@ -8,7 +8,8 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,16 @@ import numpy as np
 from router.chances import largest
 from router.counts import Counts
 from router.decision import Decision
-from router.traffic_record import HOUR, KEPT, Hour, Record, Sighting, write_record
+from router.features import Vector
+from router.traffic_record import (
+    HOUR,
+    KEPT,
+    NOT_READ,
+    Hour,
+    Record,
+    Sighting,
+    write_record,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +36,27 @@ ROWS_PER_HOUR = 48
 FLUSH_S = 60.0
 MOST_FILES = 32
 
+Read = Callable[[], Vector]
+
+
+@dataclass(frozen=True, eq=False)
+class _Unread:
+    """A sighting in the sample of an hour, and what makes its vector."""
+
+    hour: Hour
+    sighting: Sighting
+    read: Read
+
 
 class Traffic:
     """The requests of one router; threads may share it.
 
     Counts are kept for `HOURS_COUNTED` hours. Of each of the last `HOURS_SAMPLED` hours a uniform
     sample of `rows` requests is kept as sentence vectors in half precision (Algorithm R, Vitter
-    1985); with 0 rows none is. Every `flush_s` seconds a thread of its own replaces its file in
-    `folder`; when the first is written, those of other routers go, the oldest first, beyond
-    `MOST_FILES`. What fails there is counted as `traffic_faults`.
+    1985); with 0 rows none is. Every `flush_s` seconds a thread of its own reads what no gate has
+    read, if it is sampled, and replaces its file in `folder`; when the first is written, those of
+    other routers go, the oldest first, beyond `MOST_FILES`. What fails there is counted as
+    `traffic_faults`.
     """
 
     def __init__(
@@ -52,18 +74,23 @@ class Traffic:
         self._path = folder / f"{stem}.safetensors"
         self._names: tuple[str, ...] = ()
         self._hours: list[Hour] = []
+        self._unread: list[_Unread] = []
         self._dice = random.Random()
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
         self._fresh = self._told = False
 
-    def add(self, decision: Decision, *, named: bool) -> None:
-        """Take note of a decision; `named` tells that the caller set the weights."""
+    def add(self, decision: Decision, *, named: bool, read: Read | None = None) -> None:
+        """Take note of a decision; `named` tells that the caller set the weights.
+
+        `read` makes the sentence vector of one that was settled without; it is asked later, and
+        only where the decision is sampled.
+        """
         now = self._clock()
         for expert in decision.chosen:
             self._counts.add("named" if named else "chosen", expert=expert)
         with self._lock:
-            self._note(decision, named, now)
+            self._note(decision, named, now, read)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="router-traffic", daemon=True
@@ -71,10 +98,10 @@ class Traffic:
                 self._thread.start()
 
     def record(self) -> Record:
-        """What was noted so far."""
+        """What was noted so far, without the requests of the sample that are not read yet."""
         with self._lock:
             hours = [
-                Hour(h.number, h.requests, h.chosen.copy(), h.named.copy(), list(h.sample))
+                Hour(h.number, h.requests, h.chosen.copy(), h.named.copy(), _read(h.sample))
                 for h in self._hours
             ]
             return Record(self._names, hours)
@@ -89,7 +116,7 @@ class Traffic:
         if self._thread is not None:
             self._thread.join()
 
-    def _note(self, decision: Decision, named: bool, now: float) -> None:
+    def _note(self, decision: Decision, named: bool, now: float, read: Read | None) -> None:
         names = decision.ranking.chances.roster.names
         if names != self._names:
             # The places of what was sampled before are those of other experts.
@@ -106,7 +133,10 @@ class Traffic:
         if place < self._rows:
             # A clock that was put back must not place it before its hour.
             at = max(now, hour.number * HOUR)
-            hour.sample[place : place + 1] = [_sighting(decision, at)]
+            sighting = _sighting(decision, at)
+            hour.sample[place : place + 1] = [sighting]
+            if read is not None and not len(sighting.vector):
+                self._unread.append(_Unread(hour, sighting, read))
 
     def _hour(self, number: int) -> Hour:
         if not self._hours or self._hours[-1].number < number:
@@ -124,6 +154,7 @@ class Traffic:
         self._flush()
 
     def _flush(self) -> None:
+        self._catch_up()
         with self._lock:
             fresh, self._fresh = self._fresh, False
         if not fresh:
@@ -132,6 +163,29 @@ class Traffic:
             write_record(self._path, self.record())
         except OSError as error:
             self._fault(error)
+
+    def _catch_up(self) -> None:
+        """Read what is still in the sample. No request waits for it."""
+        with self._lock:
+            unread, self._unread = self._unread, []
+        for one in unread:
+            with self._lock:
+                wanted = _place(one) is not None
+            if wanted:
+                self._finish(one)
+
+    def _finish(self, one: _Unread) -> None:
+        try:
+            vector = one.read().astype(np.float16)
+        except Exception as error:
+            # An encoder may fail in any way; the sample is one row shorter then.
+            self._fault(error)
+            return
+        with self._lock:
+            place = _place(one)
+            if place is not None:
+                one.hour.sample[place] = replace(one.sighting, vector=vector)
+                self._fresh = True
 
     def _make_room(self) -> None:
         try:
@@ -143,11 +197,21 @@ class Traffic:
         except OSError as error:
             self._fault(error)
 
-    def _fault(self, error: OSError) -> None:
+    def _fault(self, error: Exception) -> None:
         self._counts.add("traffic_faults")
         if not self._told:
             self._told = True
-            logger.error("the router's traffic cannot be written: %s", error)
+            logger.error("the router's traffic cannot be kept: %s: %s", type(error).__name__, error)
+
+
+def _read(sample: Sequence[Sighting]) -> list[Sighting]:
+    return [sighting for sighting in sample if len(sighting.vector)]
+
+
+def _place(unread: _Unread) -> int | None:
+    """Where it stands in the sample; None where another request took its place."""
+    sample = enumerate(unread.hour.sample)
+    return next((place for place, one in sample if one is unread.sighting), None)
 
 
 def _sighting(decision: Decision, now: float) -> Sighting:
@@ -155,7 +219,7 @@ def _sighting(decision: Decision, now: float) -> Sighting:
     places = largest(values, KEPT)
     return Sighting(
         at=now,
-        vector=decision.vector.astype(np.float16),
+        vector=NOT_READ if decision.vector is None else decision.vector.astype(np.float16),
         places=np.array(places, dtype=np.int16),
         probabilities=values[places].astype(np.float16),
     )

@@ -22,6 +22,9 @@ HOUR = 3600.0
 KEPT = 16
 """Probabilities of a request that are kept: the largest."""
 
+NOT_READ = np.zeros(0, dtype=np.float16)
+"""The vector of a sighting until its text is read."""
+
 _FORMAT = 1
 
 

@@ -1,8 +1,8 @@
 """Training of the gate: labelled prompts in, calibrated gate and report out."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,23 @@ import numpy as np
 
 from router.augment import stories, varied
 from router.background import choose_rows, make_background
-from router.calibration import Matrix, fit_temperature
+from router.calibration import fit_temperature
 from router.card import write_card
-from router.conformal import METADATA_KEY, promises
+from router.cascade import measure_settled
+from router.conformal import promises
 from router.dataset import DatasetError, LabelledPrompt, balance, hash_share, read_prompts
-from router.evaluation import Metrics, Reading, evaluate, read, target_matrix
+from router.evaluation import Reading, evaluate, read, target_matrix
+from router.feature_rows import FeatureRows
 from router.features import Encoder
+from router.first import FirstStage
+from router.fitting import calibrate_first, fit_first, fit_gate, material
 from router.gate import Gate
 from router.losses import LossTable
 from router.memory import EncoderMemory
-from router.optimizer import Array, FitSettings, fit
+from router.optimizer import FitSettings
 from router.parts import columns, strongest
-from router.surface import HASH_DIMENSIONS, STATISTICS, SURFACE_DIMENSIONS
-from router.targets import collapse, mixed_targets
+from router.targets import collapse
+from router.training_report import Report, SourceCount
 from router.vectors import Progress, VectorCache
 
 TRAIN_SHARE = 0.8
@@ -30,55 +34,6 @@ CALIBRATION_SHARE = 0.1
 PER_LABEL = 1600
 PER_PAIR = 600
 EXCLUDED_LICENSES = ("Debian-FAQ", "Artistic")
-
-# Blocks differ in how far their entries spread; the scales make one weight decay fit all.
-# Chosen on questions asked otherwise than in the training rows (README.md).
-VECTOR_SCALE, NGRAM_SCALE, STATISTICS_SCALE = 8.0, 3.0, 2.0
-
-
-@dataclass(frozen=True)
-class SourceCount:
-    """How many rows of one source, under one licence, a gate was trained and measured on."""
-
-    source: str
-    license: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """What training found. `held_out` rows took no part in fitting or calibration.
-
-    `ece_uncalibrated` is that of the same rows at temperature 1. `evaluation` holds metrics of
-    further files by their name. `collapse` tells how evenly the held-out rows are led by labels,
-    see `router.targets`. `promises` are thresholds of confidence (`router.conformal`), where losses
-    of rows that were not fitted are known.
-    """
-
-    trained_rows: int
-    calibration_rows: int
-    temperature: float
-    ece_uncalibrated: float
-    held_out: Metrics
-    sources: tuple[SourceCount, ...]
-    evaluation: Mapping[str, Metrics]
-    rows_with_losses: int = 0
-    collapse: Mapping[str, float] = field(default_factory=dict)
-    promises: Mapping[str, Any] | None = None
-
-    def metadata(self) -> dict[str, Any]:
-        """Return the report as a mapping fit for JSON."""
-        return {
-            "trained_rows": self.trained_rows,
-            "calibration_rows": self.calibration_rows,
-            "rows_with_losses": self.rows_with_losses,
-            "collapse": {name: round(value, 4) for name, value in self.collapse.items()},
-            "ece_uncalibrated": round(self.ece_uncalibrated, 4),
-            "held_out": self.held_out.rounded(),
-            "evaluation": {name: found.rounded() for name, found in self.evaluation.items()},
-            "data": [asdict(source) for source in self.sources],
-            **({METADATA_KEY: dict(self.promises)} if self.promises else {}),
-        }
 
 
 def train_gate(
@@ -93,50 +48,44 @@ def train_gate(
     losses: LossTable | None = None,
     variations: bool = True,
     generalist: str = "general",
+    corrections: FeatureRows | None = None,
 ) -> tuple[Gate, Report]:
     """Return a calibrated gate for the labels of `rows`, and the report.
 
     Targets are the labels, mixed with what `losses` says where it knows a prompt's answer. With
     `variations` every fitted row is learned again, said otherwise (`router.augment`).
+    `corrections` are fitted to as well, all of them: they are mistakes by selection, and would
+    spoil a temperature.
 
     Rows are split by a hash of their text: 80 % for fitting, 10 % for the temperature, 10 % held
     out. Sentence vectors are kept in the SQLite file `cache`, if given. `progress` is called with
     ("encode" or "train", done, total). Raises `DatasetError` where there is too little to split.
     """
     labels = tuple(sorted({label for row in rows for label in row.labels}))
-    parts = _split(rows, seed)
-    if len(labels) < 2 or not all(parts):
-        raise DatasetError(
-            f"rows: {len(rows)} rows with {len(labels)} labels are too few to train on; "
-            "at least two labels and some dozens of rows are needed."
-        )
-    fitted, calibration, held_out = parts
-    originals = len(fitted)
-    known = sum(losses.of(row.text) is not None for row in fitted) if losses else 0
-    if variations:
-        fitted = [*fitted, *varied(fitted, labels, seed)]
-        fitted += stories(generalist, seed) if generalist in labels else []
-    memory = remember([*fitted, *calibration, *held_out], encoder, encoder_name, cache, progress)
-    reading = read(fitted, memory)
-    gate = _fit(labels, fitted, reading, FitSettings(epochs=epochs), seed, progress, losses)
-    gate = replace(gate, encoder=encoder_name)
-    targets = target_matrix(calibration, labels)
-    temperature = fit_temperature(read(calibration, memory).scores(gate, generalist), targets)
-    calibrated = replace(gate, temperature=temperature)
-    apart = [*calibration, *held_out]
-    backdrop = [(apart + fitted)[place] for place in choose_rows(len(apart), originals, seed)]
-    calibrated = _with_background(calibrated, backdrop, read(backdrop, memory), generalist)
-    unseen = read(held_out, memory)
+    split = _split(rows, labels, seed)
+    fitted = _said_otherwise(split.fitted, labels, generalist, seed) if variations else split.fitted
+    wanted = [*fitted, *split.apart]
+    memory = remember(wanted, encoder, encoder_name, cache, progress)
+    given = material(labels, fitted, read(fitted, memory), losses, corrections)
+    settings = FitSettings(epochs=epochs)
+    gate = replace(fit_gate(labels, given, settings, seed, progress), encoder=encoder_name)
+    calibrated = _calibrated(gate, split, memory, generalist, seed)
+    first = fit_first(given, settings, seed, progress)
+    tried = varied(split.calibration, labels, seed) if variations else []
+    calibrated = _with_first(calibrated, first, split.calibration, tried, memory, generalist)
+    unseen = read(split.held_out, memory)
     report = Report(
-        trained_rows=originals,
-        rows_with_losses=known,
-        promises=_promises(calibrated, apart, memory, generalist, losses),
+        trained_rows=len(split.fitted),
+        rows_with_losses=sum(bool(losses and losses.of(row.text)) for row in split.fitted),
+        promises=_promises(calibrated, split.apart, memory, generalist, losses),
         collapse=collapse(unseen.probabilities(calibrated, generalist)),
-        calibration_rows=len(calibration),
-        temperature=temperature,
-        ece_uncalibrated=evaluate(gate, held_out, unseen, generalist).ece,
-        held_out=evaluate(calibrated, held_out, unseen, generalist),
+        calibration_rows=len(split.calibration),
+        temperature=calibrated.temperature,
+        ece_uncalibrated=evaluate(gate, split.held_out, unseen, generalist).ece,
+        held_out=evaluate(calibrated, split.held_out, unseen, generalist),
         sources=_count_sources(rows),
+        settled=measure_settled(calibrated, split.held_out, unseen, generalist),
+        corrections=0 if corrections is None else len(corrections),
         evaluation={},
     )
     return replace(calibrated, metadata={"seed": seed, **report.metadata()}), report
@@ -157,6 +106,7 @@ def train_from_files(
     losses: LossTable | None = None,
     variations: bool = True,
     generalist: str = "general",
+    corrections: FeatureRows | None = None,
 ) -> tuple[Gate, Report]:
     """Train on JSON Lines files and write weights, model card and licence notice into `out`.
 
@@ -175,6 +125,7 @@ def train_from_files(
         losses=losses,
         variations=variations,
         generalist=generalist,
+        corrections=corrections,
     )
     found = {}
     for path in evaluation:
@@ -203,44 +154,56 @@ def remember(
     return memory
 
 
-def _split(
-    rows: Sequence[LabelledPrompt], seed: int
-) -> tuple[list[LabelledPrompt], list[LabelledPrompt], list[LabelledPrompt]]:
-    parts: tuple[list[LabelledPrompt], ...] = ([], [], [])
+@dataclass(frozen=True)
+class _Split:
+    """Rows to fit to, to calibrate on, and to measure on."""
+
+    fitted: list[LabelledPrompt]
+    calibration: list[LabelledPrompt]
+    held_out: list[LabelledPrompt]
+
+    @property
+    def apart(self) -> list[LabelledPrompt]:
+        """All that is not fitted to."""
+        return [*self.calibration, *self.held_out]
+
+
+def _split(rows: Sequence[LabelledPrompt], labels: Sequence[str], seed: int) -> _Split:
+    split = _Split([], [], [])
     for row in rows:
         position = hash_share(row.text, seed)
-        part = (
-            0 if position < TRAIN_SHARE else 1 if position < TRAIN_SHARE + CALIBRATION_SHARE else 2
+        if position < TRAIN_SHARE:
+            split.fitted.append(row)
+        elif position < TRAIN_SHARE + CALIBRATION_SHARE:
+            split.calibration.append(row)
+        else:
+            split.held_out.append(row)
+    if len(labels) < 2 or not (split.fitted and split.calibration and split.held_out):
+        raise DatasetError(
+            f"rows: {len(rows)} rows with {len(labels)} labels are too few to train on; "
+            "at least two labels and some dozens of rows are needed."
         )
-        parts[part].append(row)
-    return parts[0], parts[1], parts[2]
+    return split
 
 
-def _fit(
-    labels: tuple[str, ...],
-    rows: Sequence[LabelledPrompt],
-    reading: Reading,
-    settings: FitSettings,
-    seed: int,
-    progress: Progress | None,
-    losses: LossTable | None,
+def _said_otherwise(
+    rows: Sequence[LabelledPrompt], labels: Sequence[str], generalist: str, seed: int
+) -> list[LabelledPrompt]:
+    neutral = stories(generalist, seed) if generalist in labels else []
+    return [*rows, *varied(rows, labels, seed), *neutral]
+
+
+def _calibrated(
+    gate: Gate, split: _Split, memory: EncoderMemory, generalist: str, seed: int
 ) -> Gate:
-    shares = target_matrix(rows, labels)
-    targets = mixed_targets(shares, [row.text for row in rows], labels, losses)
-    # A part is taken for what the whole is, and the parts of a text weigh as much as a whole one.
-    each = np.repeat(np.arange(len(rows)), reading.counts)
-    weights = (_row_weights(shares) / reading.counts)[each].astype(np.float32)
-    scale = _scale(reading.features.shape[1] - SURFACE_DIMENSIONS)
-    weight, bias = fit(
-        reading.features * scale,
-        targets[each].astype(np.float32),
-        weights,
-        settings,
-        seed,
-        progress,
-    )
-    # Folded into the weights, the scales are not needed at routing time.
-    return Gate(labels=labels, weight=weight * scale, bias=bias)
+    """With temperature and background."""
+    targets = target_matrix(split.calibration, gate.labels)
+    scores = read(split.calibration, memory).scores(gate, generalist)
+    warm = replace(gate, temperature=fit_temperature(scores, targets))
+    rows = [*split.apart, *split.fitted]
+    places = choose_rows(len(split.apart), len(split.fitted), seed)
+    backdrop = [rows[place] for place in places]
+    return _with_background(warm, backdrop, read(backdrop, memory), generalist)
 
 
 def _promises(
@@ -259,6 +222,22 @@ def _promises(
     return promises(probabilities.max(axis=1), led - table.min(axis=1))
 
 
+def _with_first(
+    gate: Gate,
+    first: FirstStage,
+    rows: Sequence[LabelledPrompt],
+    tried: Sequence[LabelledPrompt],
+    memory: EncoderMemory,
+    generalist: str,
+) -> Gate:
+    whole = [*rows, *tried]
+    memory.learn([row.text for row in whole])
+    pairs = (rows, read(rows, memory)), (whole, read(whole, memory))
+    found = calibrate_first(first, gate, *pairs, generalist)
+    # A stage that settles nothing would only take time.
+    return replace(gate, first=found) if found.threshold <= 1.0 else gate
+
+
 def _with_background(
     gate: Gate, rows: Sequence[LabelledPrompt], reading: Reading, generalist: str
 ) -> Gate:
@@ -270,17 +249,6 @@ def _with_background(
     vectors = reading.vectors(gate.vector_dimensions)
     targets = target_matrix(rows, gate.labels)
     return replace(gate, background=make_background(vectors, logits, targets))
-
-
-def _scale(vector_dimensions: int) -> Array:
-    scales = (VECTOR_SCALE, NGRAM_SCALE, STATISTICS_SCALE)
-    return np.repeat(scales, (vector_dimensions, HASH_DIMENSIONS, STATISTICS)).astype(np.float32)
-
-
-def _row_weights(targets: Matrix) -> Array:
-    """Weights of mean 1 that give every label the same mass."""
-    weights = (targets / targets.sum(axis=0)).sum(axis=1)
-    return np.asarray(weights / weights.mean(), dtype=np.float32)
 
 
 def _count_sources(rows: Sequence[LabelledPrompt]) -> tuple[SourceCount, ...]:

@@ -25,7 +25,8 @@ class Trials:
 
     `probabilities`, `weights` and `targets` [n, experts] sum to 1 a row; `targets` are the label
     shares. `abstained` [n] tells where the generalist answered for want of confidence, `seconds`
-    [n] how long each decision took, the encoder included.
+    [n] how long each decision took, the encoder included, `settled` [n] where it was the first
+    stage's.
     """
 
     experts: tuple[str, ...]
@@ -36,6 +37,7 @@ class Trials:
     targets: Matrix
     abstained: Flags
     seconds: Floats
+    settled: Flags
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -78,6 +80,7 @@ class Trials:
             self.targets[rows],
             self.abstained[rows],
             self.seconds[rows],
+            self.settled[rows],
         )
 
     def names(self, columns: Indices) -> list[str]:
@@ -109,7 +112,8 @@ def run_trials(
     targets = target_matrix(rows, experts)
     shape = (len(rows), len(experts))
     probabilities, weights = np.zeros(shape), np.zeros(shape)
-    abstained, seconds = np.zeros(len(rows), dtype=np.bool_), np.zeros(len(rows))
+    abstained, settled = np.zeros((2, len(rows)), dtype=np.bool_)
+    seconds = np.zeros(len(rows))
     for number, row in enumerate(rows):
         decision = router.route([("user", row.text)])
         for candidate in decision.candidates:
@@ -117,8 +121,17 @@ def run_trials(
             probabilities[number, column] = candidate.probability
             weights[number, column] = candidate.weight
         abstained[number], seconds[number] = decision.abstained, decision.seconds
+        settled[number] = decision.stage == "first"
         if progress is not None and (number % 50 == 49 or number == len(rows) - 1):
             progress(label, number + 1, len(rows))
     return Trials(
-        experts, router.generalist, tuple(rows), probabilities, weights, targets, abstained, seconds
+        experts,
+        router.generalist,
+        tuple(rows),
+        probabilities,
+        weights,
+        targets,
+        abstained,
+        seconds,
+        settled,
     )

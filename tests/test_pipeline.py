@@ -31,7 +31,7 @@ CODER = Principal("coders", frozenset({"code", "general"}), frozenset({"snippets
 LAWYER = Principal("lawyers", frozenset({"legal", "general"}), frozenset({"statutes", "secrets"}))
 FIELDS = {
     *("decision_id", "router_version", "mode", "reason", "fallback", "experts", "candidates"),
-    *("k", "method", "weighting", "grounding", "timings_ms", "explored", "propensity"),
+    *("k", "method", "weighting", "grounding", "timings_ms", "explored", "propensity", "stage"),
 }
 
 

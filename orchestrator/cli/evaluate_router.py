@@ -141,12 +141,16 @@ def _write(folder: Path, found: dict[str, Any], findings: Sequence[Finding]) -> 
 def _show(folder: Path, found: dict[str, Any], findings: Sequence[Finding]) -> None:
     from rich.table import Table
 
-    from router.report import REPORT_FILE, interval, number
+    from router.cells import interval, number
+    from router.report import REPORT_FILE
 
     headline = Table("figure", "value")
     headline.add_row("accuracy", interval(found["accuracy"]))
     headline.add_row("macro-F1", interval(found["macro_f1"]))
     headline.add_row("calibration error", number(found["calibration"]["ece"], 4))
+    if found["first_stage"] is not None:
+        headline.add_row("settled by the first stage", interval(found["first_stage"]["share"]))
+        headline.add_row("accuracy lost by it", interval(found["first_stage"]["loss"], 4))
     if found["regret"] is not None:
         headline.add_row("regret ÷ best single", interval(found["regret"]["over_best_single"]))
     out.print(headline)

@@ -50,7 +50,9 @@ _tenant = click.option("--tenant", help="Decisions of this tenant alone.")
 @click.option(
     "--to-label", type=_File, help="Rows without; default: OUT with .to-label before .jsonl"
 )
-@click.option("--features", type=_File, help="Also what the gate read, of corrected decisions.")
+@click.option(
+    "--features", type=_File, help="Also what was read of those without text: safetensors."
+)
 @click.option(
     "--below",
     default=0.6,
@@ -79,6 +81,9 @@ def rows(
     \b
     collegium router rows --out corrected.jsonl --since 30d
     collegium train router --data corrected.jsonl --data questions.jsonl --out my-gate
+
+    With --features decisions without text are of use, too: `collegium train router --features FILE`
+    fits the gate to what it read of them.
     """
     from orchestrator.decision_log import LogError
     from orchestrator.lessons import learn, write_features, write_rows
@@ -88,11 +93,12 @@ def rows(
     with readable_errors(LogError, OSError, ValueError):
         lessons = learn(_read(config, since, tenant), below)
         ready, open_ = write_rows(target, lessons.corrected), write_rows(other, lessons.doubtful)
-        kept = write_features(features, lessons.corrected) if features else 0
+        encoder = config.encoder.source
+        kept = write_features(features, lessons.corrected, encoder) if features else 0
     _say(f"{target}: {ready} rows with a domain, for `collegium train router --data {target}`")
     _say(f"{other}: {open_} rows to be labelled: fill in `domain`")
     if features:
-        _say(f"{features}: features of {kept} corrected decisions")
+        _say(f"{features}: features of {kept} corrected decisions without text")
     if lessons.without_text:
         _say(
             f"{lessons.without_text} more have no text and were left out: the service keeps the "

@@ -41,6 +41,19 @@ _Files = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Learn every prompt a second time: with slips, wrapped, fenced, behind other text.",
 )
 @click.option(
+    "--features",
+    multiple=True,
+    type=_Files,
+    help="Corrected decisions without text, of `collegium router rows --features`. Repeatable.",
+)
+@click.option(
+    "--features-weight",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="What each of them counts beside a prompt.",
+)
+@click.option(
     "--generalist", default="general", show_default=True, help="The label of what is no expert's."
 )
 def train_router(
@@ -56,6 +69,8 @@ def train_router(
     cache: Path,
     losses: Path | None,
     variations: bool,
+    features: tuple[Path, ...],
+    features_weight: float,
     generalist: str,
 ) -> None:
     """Train the gate on labelled prompts and write it with its model card.
@@ -63,18 +78,23 @@ def train_router(
     Rows are JSON Lines with `prompt` (or `text`) and `domain`, or `domains` for prompts that belong
     to two experts. Name the folder as `router.weights` in the configuration.
 
+    A first stage is trained along, where it can settle prompts by script and spelling alone.
+
     \b
     collegium train router --data code.jsonl --data legal.jsonl --out my-gate
     """
     from experts.store import ModelError, ModelStore
     from retrieval.encoder import Encoder
     from router.dataset import DatasetError
+    from router.feature_rows import read_feature_rows
     from router.gate import GateError
     from router.losses import LossError, read_losses
     from router.training import EXCLUDED_LICENSES, train_from_files
 
-    with readable_errors(ModelError, DatasetError, GateError, LossError), progress_bar() as bar:
+    kinds = (ModelError, DatasetError, GateError, LossError)
+    with readable_errors(*kinds), progress_bar() as bar:
         model = Encoder(ModelStore().pull(encoder, progress=bar), threads=threads)
+        corrections = read_feature_rows(features, encoder, model.dimensions, features_weight)
         gate, report = train_from_files(
             (*data, *more),
             folder,
@@ -89,6 +109,7 @@ def train_router(
             losses=None if losses is None else read_losses(losses),
             variations=variations,
             generalist=generalist,
+            corrections=corrections if len(corrections) else None,
         )
     out.print_json(data=report.metadata(), default=str)
     out.print(f"{folder}: gate {gate.version} for {', '.join(gate.labels)}")
