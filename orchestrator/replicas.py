@@ -57,7 +57,7 @@ def collections_folder(config: Config) -> Path:
 
 
 class RouterReplica:
-    """Embeds the conversation once, where it must, and decides; follows the versions of the gate."""
+    """Embeds the conversation once, if it must, and decides; follows the versions of the gate."""
 
     def __init__(self, config: Config) -> None:
         self._telemetry = _telemetry(config, "router")

@@ -31,14 +31,26 @@ from router.trials import run_trials
 DIMENSIONS = 32
 
 
+def train(corrections: FeatureRows | None = None, seed: int = 0) -> tuple[Gate, Report]:
+    return train_gate(
+        prompts(400, 1),
+        word_vectors,
+        epochs=12,
+        encoder_name="words",
+        variations=False,
+        corrections=corrections,
+        seed=seed,
+    )
+
+
 @pytest.fixture(scope="module")
 def trained() -> tuple[Gate, Report]:
-    return train_gate(prompts(600, 1), word_vectors, epochs=20, encoder_name="words")
+    return train()
 
 
 def test_training_again_gives_the_same_first_stage(trained: tuple[Gate, Report]) -> None:
     gate, _ = trained
-    again, _ = train_gate(prompts(600, 1), word_vectors, epochs=20, encoder_name="words")
+    again, _ = train()
     assert gate.first is not None and again.first is not None
     assert list(again.first.content()) == list(gate.first.content())
     assert again.version == gate.version
@@ -47,7 +59,7 @@ def test_training_again_gives_the_same_first_stage(trained: tuple[Gate, Report])
 def test_what_it_settles_is_right_and_costs_next_to_nothing(trained: tuple[Gate, Report]) -> None:
     gate, report = trained
     assert gate.first is not None and gate.first.threshold >= LEAST_CONFIDENCE
-    rows = prompts(400, 77)
+    rows = prompts(200, 77)
     found = measure_settled(gate, rows, read(rows, word_vectors), "general")
     assert found is not None and found.accuracy is not None
     assert found.share > 0.3
@@ -90,7 +102,7 @@ def test_the_threshold_keeps_its_price_on_the_rows_it_was_set_on(
 ) -> None:
     gate, _ = trained
     assert gate.first is not None
-    calibration, tried = prompts(200, 11), prompts(700, 12)
+    calibration, tried = prompts(80, 11), prompts(250, 12)
     both = (calibration, read(calibration, word_vectors)), (tried, read(tried, word_vectors))
     first = calibrate_first(gate.first, gate, *both, "general")
     cascade = Router(replace(gate, first=first), word_vectors, EXPERTS, "general")
@@ -129,7 +141,7 @@ def nonsense(count: int) -> list[LabelledPrompt]:
 
 
 def test_where_nothing_is_sure_there_is_no_first_stage(tmp_path: Path) -> None:
-    gate, report = train_gate(nonsense(300), word_vectors, epochs=3)
+    gate, report = train_gate(nonsense(120), word_vectors, epochs=2, variations=False)
     assert gate.first is None
     assert report.settled is None and report.metadata()["settled"] is None
     gate.save(tmp_path)
@@ -192,13 +204,7 @@ def chosen(gate: Gate, text: str) -> str:
 
 def test_a_gate_learns_from_corrections_without_their_text(trained: tuple[Gate, Report]) -> None:
     texts = {f"{text} {n}": "legal" for n in range(12) for text in GARDEN}
-    taught, report = train_gate(
-        prompts(600, 1),
-        word_vectors,
-        epochs=20,
-        encoder_name="words",
-        corrections=corrections(texts, 2.0),
-    )
+    taught, report = train(corrections(texts, 2.0))
     questions = [f"{text} 99" for text in GARDEN]
     assert sum(chosen(taught, text) == "legal" for text in questions) == len(questions)
     assert sum(chosen(trained[0], text) == "legal" for text in questions) < len(questions)
@@ -220,9 +226,7 @@ def test_what_was_settled_wrongly_is_learned_by_the_first_stage_alone(
         starts=empty.starts,
         labels=(),
     )
-    taught, report = train_gate(
-        prompts(600, 1), word_vectors, epochs=20, encoder_name="words", corrections=given
-    )
+    taught, report = train(given)
     before, _ = trained
     np.testing.assert_array_equal(taught.weight, before.weight)
     assert taught.first is not None and before.first is not None
@@ -236,11 +240,13 @@ def test_what_was_settled_wrongly_is_learned_by_the_first_stage_alone(
 def test_corrections_that_do_not_fit_are_named() -> None:
     rows = prompts(100, 1)
     with pytest.raises(DatasetError, match="no label 'medical'"):
-        train_gate(rows, word_vectors, epochs=1, corrections=corrections({"fever": "medical"}))
+        train_gate(
+            rows, word_vectors, variations=False, corrections=corrections({"fever": "medical"})
+        )
     other = corrections({"fever": "code"})
     other = replace(other, features=np.zeros((1, 7), dtype=np.float32))
     with pytest.raises(DatasetError, match="7 features do not fit"):
-        train_gate(rows, word_vectors, epochs=1, corrections=other)
+        train_gate(rows, word_vectors, variations=False, corrections=other)
 
 
 def written(path: Path, given: FeatureRows, **changes: str) -> Path:
@@ -315,10 +321,10 @@ def test_what_is_no_file_of_corrections_is_refused(tmp_path: Path) -> None:
 
 def test_the_card_tells_what_the_first_stage_does(tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
-    lines = [{"prompt": row.text, "domains": list(row.labels)} for row in prompts(600, 1)]
+    lines = [{"prompt": row.text, "domains": list(row.labels)} for row in prompts(400, 1)]
     data.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
     gate, report = train_from_files(
-        [data], tmp_path / "out", word_vectors, encoder_name="words", epochs=20
+        [data], tmp_path / "out", word_vectors, encoder_name="words", epochs=12, variations=False
     )
     assert gate.first is not None and report.settled is not None
     card = card_text(Gate.load(tmp_path / "out"))
