@@ -110,7 +110,7 @@ def logged(
             version=FEATURE_VERSION,
             encoder=encoder,
             dimensions=len(decision.vector),
-            said=len(task.query.strip()),
+            said=len(task.said.strip()),
         )
     return LoggedDecision(
         id=task.decision_id,

@@ -1,7 +1,10 @@
 """The router's verdict on one request."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +12,9 @@ import numpy.typing as npt
 from router.draw import Draw
 from router.features import Vector
 from router.ranking import Candidate, Ranking
+
+if TYPE_CHECKING:
+    from router.evidence import Hint, SecondStage
 
 __all__ = ["Candidate", "Decision"]
 
@@ -22,6 +28,8 @@ class Decision:
     weights sum to 1. `fallback` tells that the generalist stands in for an expert, `abstained`
     that it does so because no expert was probable enough. `seconds` is the time of routing,
     `vector` [d] the conversation's sentence vector, for retrieval.
+
+    `second` is what a second stage needs, None where there is none; `hints` are what it went by.
 
     For a log: `draw` tells what chance had to do with it, None where nothing was left to chance;
     `features` is what the gate read, as float16, None unless the router was asked to keep it.
@@ -38,6 +46,8 @@ class Decision:
     vector: Vector = field(compare=False, repr=False)
     draw: Draw | None = None
     features: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
+    second: SecondStage | None = field(default=None, compare=False, repr=False)
+    hints: tuple[Hint, ...] = ()
 
     @property
     def ranking(self) -> Ranking:

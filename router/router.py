@@ -8,6 +8,7 @@ import numpy as np
 
 from router.chances import Chances, Roster
 from router.decision import Decision
+from router.evidence import Scale, SecondStage
 from router.features import Encoder, Features, featurize
 from router.gate import Gate, GateError
 from router.leaning import Leaning, lean
@@ -25,7 +26,9 @@ class Router:
     `encoder` maps n texts to unit vectors [n, d]; d must be the gate's. `experts` are the
     configured names; the generalist is a candidate whether or not it is among them. `languages`
     are what experts declare (BCP 47), for `locale`. `disabled` experts stay candidates without
-    probability: what the gate gives them goes to the others in proportion.
+    probability: what the gate gives them goes to the others in proportion. `kinds` are the
+    attachments that experts declare to be for. With a `scale` every decision carries what a second
+    stage needs (`evidence.py`).
     """
 
     def __init__(
@@ -37,6 +40,8 @@ class Router:
         policy: Policy | None = None,
         languages: Mapping[str, Sequence[str]] | None = None,
         disabled: Sequence[str] = (),
+        kinds: Mapping[str, Sequence[str]] | None = None,
+        scale: Scale | None = None,
     ) -> None:
         self.gate = gate
         self.experts = tuple(dict.fromkeys((*experts, generalist)))
@@ -45,6 +50,7 @@ class Router:
         self._languages = dict(languages or {})
         self._encoder = encoder
         self._disabled = tuple(disabled)
+        self._kinds, self._scale = dict(kinds or {}), scale
         self._version = gate.version
         self._roster = Roster(self.experts)
         places, heir = self._roster.places, self._roster.places[generalist]
@@ -101,7 +107,10 @@ class Router:
         )
         reason = "; ".join([verdict.reason, *leaning.notes])
         elapsed = time.perf_counter() - begun
-        return self._decision(replace(verdict, reason=reason), features, elapsed)
+        decision = self._decision(replace(verdict, reason=reason), features, elapsed)
+        if self._scale is None:
+            return decision
+        return replace(decision, second=SecondStage(self.policy, self._scale, leaning.notes))
 
     def _lean(
         self,
@@ -113,7 +122,8 @@ class Router:
         if overrides.weights is not None:
             return Leaning(probabilities)
         said = features.said
-        return lean(probabilities, said, self.generalist, overrides, situation, self._languages)
+        declared = self._languages, self._kinds
+        return lean(probabilities, said, self.generalist, overrides, situation, *declared)
 
     def _probabilities(self, features: Features) -> Chances:
         found = features.vectors.shape[1]
