@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from router.ablation_report import ablation_section
+
 Figures = Mapping[str, Any]
 
 REPORT_FILE = "report.md"
@@ -25,6 +27,7 @@ def markdown(found: Figures, plots: Sequence[str] = (), findings: Sequence[Figur
         _novelty(found),
         _robustness(found),
         _peers(found["peers"]),
+        ablation_section(found.get("ablation")),
         _plots(plots),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

@@ -34,6 +34,7 @@ EXCLUDED_LICENSES = ("Debian-FAQ", "Artistic")
 # Blocks differ in how far their entries spread; the scales make one weight decay fit all.
 # Chosen on questions asked otherwise than in the training rows (README.md).
 VECTOR_SCALE, NGRAM_SCALE, STATISTICS_SCALE = 8.0, 3.0, 2.0
+SCALES = (VECTOR_SCALE, NGRAM_SCALE, STATISTICS_SCALE)
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,13 @@ def train_gate(
     losses: LossTable | None = None,
     variations: bool = True,
     generalist: str = "general",
+    scales: tuple[float, float, float] = SCALES,
 ) -> tuple[Gate, Report]:
     """Return a calibrated gate for the labels of `rows`, and the report.
 
     Targets are the labels, mixed with what `losses` says where it knows a prompt's answer. With
     `variations` every fitted row is learned again, said otherwise (`router.augment`).
+    Blocks of features whose scale is 0 are not learned from.
 
     Rows are split by a hash of their text: 80 % for fitting, 10 % for the temperature, 10 % held
     out. Sentence vectors are kept in the SQLite file `cache`, if given. `progress` is called with
@@ -117,14 +120,13 @@ def train_gate(
         fitted = [*fitted, *varied(fitted, labels, seed)]
         fitted += stories(generalist, seed) if generalist in labels else []
     memory = remember([*fitted, *calibration, *held_out], encoder, encoder_name, cache, progress)
-    reading = read(fitted, memory)
-    gate = _fit(labels, fitted, reading, FitSettings(epochs=epochs), seed, progress, losses)
-    gate = replace(gate, encoder=encoder_name)
+    how = FitSettings(epochs=epochs), seed, progress, losses, scales
+    gate = replace(_fit(labels, fitted, read(fitted, memory), *how), encoder=encoder_name)
     targets = target_matrix(calibration, labels)
     temperature = fit_temperature(read(calibration, memory).scores(gate, generalist), targets)
-    calibrated = replace(gate, temperature=temperature)
     apart = [*calibration, *held_out]
     backdrop = [(apart + fitted)[place] for place in choose_rows(len(apart), originals, seed)]
+    calibrated = replace(gate, temperature=temperature)
     calibrated = _with_background(calibrated, backdrop, read(backdrop, memory), generalist)
     unseen = read(held_out, memory)
     report = Report(
@@ -224,13 +226,14 @@ def _fit(
     seed: int,
     progress: Progress | None,
     losses: LossTable | None,
+    scales: tuple[float, float, float],
 ) -> Gate:
     shares = target_matrix(rows, labels)
     targets = mixed_targets(shares, [row.text for row in rows], labels, losses)
     # A part is taken for what the whole is, and the parts of a text weigh as much as a whole one.
     each = np.repeat(np.arange(len(rows)), reading.counts)
     weights = (_row_weights(shares) / reading.counts)[each].astype(np.float32)
-    scale = _scale(reading.features.shape[1] - SURFACE_DIMENSIONS)
+    scale = _scale(reading.features.shape[1] - SURFACE_DIMENSIONS, scales)
     weight, bias = fit(
         reading.features * scale,
         targets[each].astype(np.float32),
@@ -272,8 +275,7 @@ def _with_background(
     return replace(gate, background=make_background(vectors, logits, targets))
 
 
-def _scale(vector_dimensions: int) -> Array:
-    scales = (VECTOR_SCALE, NGRAM_SCALE, STATISTICS_SCALE)
+def _scale(vector_dimensions: int, scales: tuple[float, float, float]) -> Array:
     return np.repeat(scales, (vector_dimensions, HASH_DIMENSIONS, STATISTICS)).astype(np.float32)
 
 
