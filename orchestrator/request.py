@@ -91,8 +91,7 @@ class ChatMessage(StrictModel):
 
     role: Role
     content: Annotated[
-        Annotated[str, Tag("<text>")]
-        | Annotated[list[Part], Field(min_length=1), Tag("<list>")],
+        Annotated[str, Tag("<text>")] | Annotated[list[Part], Field(min_length=1), Tag("<list>")],
         _ONE_OR_LIST,
     ]
     name: str | None = None

@@ -1,4 +1,4 @@
-"""What a search found in one collection, and how findings of several become one answer's passages."""
+"""What a search found in one collection, and how findings of several become passages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What each part of a router is worth: the gate trained again without it, on the same rows and seed.
+"""What each part of a router is worth: the gate trained again without it, on the same rows.
 
-Every variant meets the same prompts, the same changes of them and the same follow-ups, so that its
-difference from the whole is paired, row by row.
+Every variant has the same seed and meets the same prompts, the same changes of them and the same
+follow-ups, so that its difference from the whole is paired, row by row.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def _figures(
 
 
 def _right(answers: Answers, places: Indices) -> Floats:
-    return (answers.probabilities.argmax(axis=1) == places).astype(np.float64)
+    return np.asarray(answers.probabilities.argmax(axis=1) == places, dtype=np.float64)
 
 
 def _by_language(rows: Sequence[LabelledPrompt], right: Floats) -> Mapping[str, float]:

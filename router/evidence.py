@@ -7,8 +7,8 @@ or nothing, because it never saw its domain, gets a small share to start from:
 
     p' ∝ p · e^shift + `UNSEEN` · (e^shift − 1)
 
-which is p where there is no shift, and grows with it without a jump. `collegium train evidence` sets
-slope and centre.
+which is p where there is no shift, and grows with it without a jump. `collegium train evidence`
+sets slope and centre.
 """
 
 from __future__ import annotations

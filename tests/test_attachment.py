@@ -1,4 +1,4 @@
-"""Attached files: what is taken, what is refused and how, and that a file cannot leave its frame."""
+"""Attached files: what is taken, what is refused, and that no file can leave its frame."""
 
 from __future__ import annotations
 
@@ -49,7 +49,11 @@ def refused(*messages: tuple[str, Any], limits: LimitsConfig = LIMITS) -> Invali
     "data",
     [
         *(url(CODE), url(CODE, "text/x-python;charset=utf-8"), url(CODE, ""), encoded(CODE)),
-        *(url(CODE, "application/octet-stream"), url("\ufeff" + CODE), "DATA:;BASE64," + encoded(CODE)),
+        *(
+            url(CODE, "application/octet-stream"),
+            url("\ufeff" + CODE),
+            "DATA:;BASE64," + encoded(CODE),
+        ),
     ],
 )
 def test_every_way_of_sending_text_gives_the_same_text(data: str) -> None:
@@ -179,7 +183,9 @@ def test_a_file_alone_is_the_question() -> None:
 
 
 def test_only_the_last_message_tells_what_is_attached() -> None:
-    found = conversation(("user", [file_part(url(CODE))]), ("assistant", "It doubles."), ("user", "Why?"))
+    found = conversation(
+        ("user", [file_part(url(CODE))]), ("assistant", "It doubles."), ("user", "Why?")
+    )
     assert found.attached == ()
     assert CODE.strip() in found.read[0][1]
 

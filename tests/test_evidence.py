@@ -94,7 +94,10 @@ def evident(encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 async def routed(
-    service: Service, prompt: str, principal: Principal | None = None, **body: Any  # noqa: ANN401
+    service: Service,
+    prompt: str,
+    principal: Principal | None = None,
+    **body: Any,  # noqa: ANN401
 ) -> RoutingReport:
     task = service.task(prompt, **({"principal": principal} if principal else {}), **body)
     return await service.pipeline().route(task, ())

@@ -39,12 +39,10 @@ def asked() -> list[LabelledPrompt]:
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    # Every label must be known without the rows by hand, so a few of law come from elsewhere.
-    extra = [row for row in prompts(40, seed=3) if "legal" in row.labels][:4]
     memory = EncoderMemory(word_vectors)
     return plain(  # type: ignore[no-any-return]
         ablate(
-            [*taught(), *extra],
+            taught(),
             asked(),
             memory,
             "general",
@@ -70,11 +68,10 @@ def test_the_whole_differs_from_itself_by_nothing(found: dict[str, Any]) -> None
 
 
 def test_the_accuracy_of_the_whole_is_that_of_a_gate_trained_alone(found: dict[str, Any]) -> None:
-    extra = [row for row in prompts(40, seed=3) if "legal" in row.labels][:4]
-    gate, _ = train_gate([*taught(), *extra], word_vectors, epochs=EPOCHS)
+    gate, _ = train_gate(taught(), word_vectors, epochs=EPOCHS)
     rows = [row for row in asked() if len(row.labels) == 1]
     trials = run_trials(Router(gate, word_vectors, EXPERTS, "general"), rows)
-    assert found["whole"]["accuracy"]["value"] == pytest.approx(trials.right.mean(), abs=1e-6)
+    assert found["whole"]["accuracy"]["value"]["value"] == pytest.approx(trials.right.mean(), abs=1e-6)
     spanish = [right for row, right in zip(rows, trials.right, strict=True) if row.language == "es"]
     assert found["whole"]["languages"]["es"] == pytest.approx(np.mean(spanish), abs=1e-6)
 
@@ -96,8 +93,8 @@ def test_without_history_follow_ups_are_lost_and_nothing_else(found: dict[str, A
 
 
 def test_without_the_rows_by_hand_their_domain_suffers(found: dict[str, Any]) -> None:
-    assert found["own rows"]["accuracy"]["change"]["value"] < -0.02
-    assert found["own rows"]["macro_f1"]["change"]["value"] < -0.02
+    assert found["own rows"]["accuracy"]["change"]["value"] < -0.2
+    assert found["own rows"]["macro_f1"]["change"]["value"] < -0.2
 
 
 def test_short_texts_are_read_alike_with_and_without_parts(found: dict[str, Any]) -> None:

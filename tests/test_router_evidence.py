@@ -14,8 +14,16 @@ import pytest
 from router.chances import Chances
 from router.decision import Decision
 from router.draw import Draw, propensity
-from router.evidence import DEFAULT_SCALE, EVIDENCE_FILE, UNSEEN, Clue, EvidenceError, Scale
-from router.evidence import SecondStage, raised
+from router.evidence import (
+    DEFAULT_SCALE,
+    EVIDENCE_FILE,
+    UNSEEN,
+    Clue,
+    EvidenceError,
+    Scale,
+    SecondStage,
+    raised,
+)
 from router.evidence_fit import Sightings, fit_scale
 from router.exploration import explore
 from router.overrides import Overrides
@@ -52,9 +60,7 @@ def decision(
     )
 
 
-def weighed(
-    clues: dict[str, Clue], overrides: Overrides | None = None, **more: object
-) -> Decision:
+def weighed(clues: dict[str, Clue], overrides: Overrides | None = None, **more: object) -> Decision:
     first = decision(overrides, **more)  # type: ignore[arg-type]
     disabled = more.get("disabled", ())
     assert isinstance(disabled, tuple)
@@ -90,7 +96,9 @@ def test_huge_shifts_overflow_nothing() -> None:
     assert math.fsum(found.values()) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("similarity", "shift"), [(-1.0, 0.0), (0.5, 0.0), (0.51, 0.1), (1.0, 5.0)])
+@pytest.mark.parametrize(
+    ("similarity", "shift"), [(-1.0, 0.0), (0.5, 0.0), (0.51, 0.1), (1.0, 5.0)]
+)
 def test_only_what_is_closer_than_the_centre_counts(similarity: float, shift: float) -> None:
     assert SCALE.shift(similarity) == pytest.approx(shift)
 
@@ -209,7 +217,8 @@ def test_a_scale_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"slope": 1}', '{"slope": "x", "centre": 0}', '{"slope": -1, "centre": 0}']
+    "body",
+    ["", "[]", "{}", '{"slope": 1}', '{"slope": "x", "centre": 0}', '{"slope": -1, "centre": 0}'],
 )
 def test_a_broken_scale_is_named_with_its_file(tmp_path: Path, body: str) -> None:
     (tmp_path / EVIDENCE_FILE).write_text(body, encoding="utf-8")

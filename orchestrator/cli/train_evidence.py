@@ -78,4 +78,6 @@ def _show(fit: Fit) -> None:
     table.add_row("cross entropy, nats", f"{fit.loss_before:.4f}", f"{fit.loss_after:.4f}")
     table.add_row("another expert leads", "", f"{fit.moved:.4f} of {fit.rows} rows")
     out.print(table)
-    out.print(f"slope {fit.scale.slope:g} nats per unit of cosine above centre {fit.scale.centre:g}")
+    out.print(
+        f"slope {fit.scale.slope:g} nats per unit of cosine above centre {fit.scale.centre:g}"
+    )
