@@ -16,7 +16,7 @@ FIGURES = {
 
 _LEAD = """Each row leaves one part out and trains the gate again, on the same rows with the same
 seed, from labels alone. In brackets: the change from the whole with its 95 % interval (paired
-bootstrap). Flipped: the share of changed prompts (typos, wrappings, orders, other text around them) whose
+bootstrap). Flipped: the share of changed prompts (typos, wrappings, orders, other text) whose
 leading expert is another. Follow-ups: a few words ("Why?") behind a prompt, right where the most
 probable expert is still the prompt's. Without history the same gate reads the last message alone;
 without parts only the first 1,000 characters are read."""

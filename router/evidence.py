@@ -86,7 +86,7 @@ class Scale:
         return cls(slope, centre, body)
 
 
-DEFAULT_SCALE = Scale(slope=12.0, centre=0.4)
+DEFAULT_SCALE = Scale(slope=25.0, centre=0.45)
 """In force until `collegium train evidence` has set another."""
 
 

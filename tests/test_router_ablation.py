@@ -71,7 +71,8 @@ def test_the_accuracy_of_the_whole_is_that_of_a_gate_trained_alone(found: dict[s
     gate, _ = train_gate(taught(), word_vectors, epochs=EPOCHS)
     rows = [row for row in asked() if len(row.labels) == 1]
     trials = run_trials(Router(gate, word_vectors, EXPERTS, "general"), rows)
-    assert found["whole"]["accuracy"]["value"]["value"] == pytest.approx(trials.right.mean(), abs=1e-6)
+    value = found["whole"]["accuracy"]["value"]["value"]
+    assert value == pytest.approx(trials.right.mean(), abs=1e-6)
     spanish = [right for row, right in zip(rows, trials.right, strict=True) if row.language == "es"]
     assert found["whole"]["languages"]["es"] == pytest.approx(np.mean(spanish), abs=1e-6)
 
