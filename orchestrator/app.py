@@ -34,7 +34,7 @@ from orchestrator.recorder import Recorder
 from orchestrator.replicas import ExpertReplica, RetrieverReplica, RouterReplica, Vectors
 from orchestrator.telemetry import Carrier, Telemetry, otel_environment
 from retrieval.embeddings import Embeddings
-from retrieval.passage import Passage
+from retrieval.finding import Finding
 from router.decision import Decision
 from router.overrides import Overrides
 from router.situation import CALM, Situation
@@ -198,10 +198,10 @@ class RetrieverHandle:
         collections: Sequence[str],
         top_k: int,
         trace: Carrier,
-    ) -> list[Passage]:
+    ) -> list[Finding]:
         """See `RetrieverPort`."""
         with _own_errors():
-            found: list[Passage] = await self.handle.search.remote(
+            found: list[Finding] = await self.handle.search.remote(
                 text, vector, collections, top_k, trace
             )
         return found

@@ -63,18 +63,10 @@ def open_router(config: Config, name: str) -> Router:
     """
     gate = open_registry(config).gate(name)
     languages = {expert: settings.languages for expert, settings in config.experts.items()}
-    policy = open_policy(config, gate)
-    experts, general = list(config.experts), config.generalist
-    return Router(
-        gate,
-        reads_nothing,
-        experts,
-        general,
-        policy,
-        languages,
-        config.disabled,
-        first_stage=config.router.first_stage,
-    )
+    kinds = {expert: settings.attachments for expert, settings in config.experts.items()}
+    own = open_policy(config, gate), languages, config.disabled, kinds
+    experts, general, first = list(config.experts), config.generalist, config.router.first_stage
+    return Router(gate, reads_nothing, experts, general, *own, first_stage=first)
 
 
 def _choice(router: Router, row: LoggedDecision, encoder: str) -> tuple[str, ...]:

@@ -80,7 +80,9 @@ class RouterConfig(StrictModel):
     either it is 0.45. Sessions are kept in each gateway process, `session_ttl_s` in seconds.
     `load_balance` null: where the experts have more than one deployment. Of `sampled_per_hour`
     requests the sentence vector is kept. `first_stage` lets that of the gate settle the sure cases
-    without the encoder. `explore` is the share of requests in which chance chooses the expert.
+    without the encoder. `evidence` lets what the Retriever finds weigh in the choice; its slope and
+    centre lie in the folder of the versions.
+    `explore` is the share of requests in which chance chooses the expert.
     """
 
     weights: str = "embedded"
@@ -94,6 +96,7 @@ class RouterConfig(StrictModel):
     load_balance: bool | None = None
     sampled_per_hour: Annotated[int, Field(ge=0, le=1000)] = 48
     first_stage: bool = True
+    evidence: bool = False
     explore: Probability = 0.0
     max_sessions: Annotated[int, Field(ge=0)] = 10_000
     session_ttl_s: _Seconds = 1800.0
@@ -152,6 +155,8 @@ class LimitsConfig(StrictModel):
     max_body_bytes: _Positive = 1_048_576
     max_messages: _Positive = 256
     max_prompt_characters: _Positive = 32_768
+    max_attachments: Annotated[int, Field(ge=0)] = 8
+    max_attachment_bytes: _Positive = 65_536
     max_tokens: _Positive = 1024
     max_open_requests: _Positive = 256
     max_embedding_inputs: _Positive = 256

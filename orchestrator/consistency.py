@@ -38,6 +38,7 @@ def conflicts(body: Body) -> Iterator[PydanticCustomError]:
         yield from _wrong_generalist(experts, body.get("generalist", "general"))
         yield from _disabled_generalist(experts, body.get("generalist", "general"))
     yield from _fruitless_exploration(body)
+    yield from _evidence_of_nothing(body)
     if "auto" in experts:
         what = "is a reserved name, it asks for routing: choose another"
         yield refuse("reserved", "experts.auto", what)
@@ -133,6 +134,13 @@ def _fruitless_exploration(body: Body) -> Iterator[PydanticCustomError]:
     if isinstance(rate, int | float) and rate > 0 and kept is False:
         what = f"is {rate}, but `feedback.enabled` is false: nobody would learn from it"
         yield refuse("explore", "router.explore", f"{what}. Switch on the one, or off the other")
+
+
+def _evidence_of_nothing(body: Body) -> Iterator[PydanticCustomError]:
+    searched = _mapping(body.get("retrieval")).get("enabled", True)
+    if _mapping(body.get("router")).get("evidence") is True and searched is False:
+        what = "is true, but `retrieval.enabled` is false: nothing would be found"
+        yield refuse("evidence", "router.evidence", f"{what}. Switch on the one, or off the other")
 
 
 def _deployment(expert: Body) -> DeploymentConfig | None:

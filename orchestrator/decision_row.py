@@ -56,7 +56,7 @@ def from_columns(row: Columns) -> LoggedDecision:
         draw=draw,
         abstained=body["abstained"],
         overrides=Overrides(**{**body["overrides"], **named}),
-        situation=Situation(**body["situation"]),
+        situation=_situation(body["situation"]),
         read=_read(body["read"], row["features"]),
         text=row["text"],
         latency=row["latency"],
@@ -88,13 +88,17 @@ def _body(logged: LoggedDecision) -> dict[str, object]:
     }
 
 
+def _situation(values: Mapping[str, Any]) -> Situation:
+    return Situation(**{**values, "attached": tuple(values.get("attached", ()))})
+
+
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     """What says something: a name whose value is 0 counts as left out of a situation."""
     kept = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and key != "weights":
             value = {name: number for name, number in value.items() if number}
-        if value is not None and value != {}:
+        if value is not None and value not in ({}, ()):
             kept[key] = value
     return kept
 

@@ -13,6 +13,7 @@ import numpy as np
 from orchestrator.config import Config
 from orchestrator.registry import open_policy, open_registry
 from orchestrator.replicas import open_encoder
+from router.ablation import ablate
 from router.conformal import safe_threshold
 from router.dataset import DatasetError, LabelledPrompt, balance, fingerprint, read_prompts
 from router.features import featurize
@@ -22,7 +23,7 @@ from router.losses import LossError, LossTable, read_losses
 from router.memory import EncoderMemory
 from router.novelty import without
 from router.peers import Peer, fit_peers, lessons
-from router.proof import Evidence
+from router.proof import Evidence, plain
 from router.router import Router
 from router.semantic import check_interpreter, semantic_router
 from router.training import EXCLUDED_LICENSES, PER_LABEL, PER_PAIR, train_gate
@@ -37,7 +38,8 @@ class Sources:
     """Where the evidence lies, and how much of it is wanted.
 
     `data` are measured on, `train` is what peers and the gate apart learn from. `gate` without
-    `config` is measured over its own labels. `semantic_router` is an interpreter that has it.
+    `config` is measured over its own labels. `semantic_router` is an interpreter that has it. With
+    `ablate` the gate is trained again without each part; rows of `ablate_sources` are one of them.
     """
 
     data: tuple[Path, ...]
@@ -48,6 +50,8 @@ class Sources:
     peers: bool
     semantic_router: str | None
     apart: bool
+    ablate: bool
+    ablate_sources: tuple[str, ...]
     language_expert: str
     robust_rows: int
     resamples: int
@@ -86,6 +90,28 @@ def gather(sources: Sources, progress: Progress) -> Evidence:
         resamples=sources.resamples,
         seed=sources.seed,
     )
+
+
+def ablation(sources: Sources, evidence: Evidence, progress: Progress) -> dict[str, Any] | None:
+    """What each part of the gate is worth, fit for JSON; None unless it is wanted.
+
+    Raises `DatasetError` for training rows that cannot be used.
+    """
+    if not sources.ablate:
+        return None
+    found = ablate(
+        balance(read_prompts(sources.train, EXCLUDED_LICENSES), PER_LABEL, PER_PAIR),
+        evidence.rows,
+        evidence.memory,
+        evidence.router.generalist,
+        sources=sources.ablate_sources,
+        per_domain=max(1, sources.robust_rows),
+        resamples=sources.resamples,
+        seed=sources.seed,
+        progress=progress,
+    )
+    plainly: dict[str, Any] = plain(found)
+    return plainly
 
 
 def describe(sources: Sources, rows: Sequence[LabelledPrompt]) -> dict[str, Any]:

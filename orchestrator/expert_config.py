@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from orchestrator.attachment_kind import AttachmentKind
 from orchestrator.deployment import DeploymentConfig
 from orchestrator.language_tag import LanguageTag
 from orchestrator.strict_model import StrictModel, refuse
@@ -60,7 +61,8 @@ class ExpertConfig(StrictModel):
 
     One that is not `enabled` is known and not asked: nothing of it is started.
     `adapter` is `embedded:NAME` or a PEFT folder, relative to the configuration file.
-    `collections` are those that its answers may be grounded in.
+    `collections` are those that its answers may be grounded in; `attachments` are kinds of files
+    that it is for.
     """
 
     description: str = ""
@@ -71,6 +73,7 @@ class ExpertConfig(StrictModel):
     remote: RemoteConfig | None = None
     collections: list[ConfigName] = []
     languages: list[LanguageTag] = []
+    attachments: list[AttachmentKind] = []
     price: PriceConfig = PriceConfig()
     deployment: DeploymentConfig = DeploymentConfig()
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from experts.generation import (
     Busy,
@@ -28,15 +27,14 @@ from orchestrator.errors import (
     ContextTooLong,
     ExpertUnavailable,
     InvalidRequest,
-    NotFound,
     Overloaded,
-    Unprocessable,
 )
 from orchestrator.grounding import ground
+from orchestrator.librarian import Librarian
 from orchestrator.ports import RetrieverPort, RouterPort
 from orchestrator.recorder import Recorder
 from orchestrator.report import describe, report, tokens
-from orchestrator.request import Grounding, Weighting
+from orchestrator.request import Weighting
 from orchestrator.surroundings import Surroundings
 from orchestrator.task import Task
 from orchestrator.telemetry import Carrier, Telemetry, carrier, failing
@@ -44,11 +42,13 @@ from orchestrator.timings import Timings
 from orchestrator.wire import RoutingReport
 from retrieval.attribution import Citation
 from retrieval.embeddings import Embeddings
-from retrieval.errors import InvalidName, MissingCollection
+from retrieval.finding import Finding
 from retrieval.passage import Passage
 from router.decision import Decision
 from router.features import ConversationError
 from router.overrides import OverrideError, Overrides
+from router.second_stage import weigh
+from router.situation import Situation
 
 _PROBE_SECONDS = 5.0
 
@@ -86,6 +86,7 @@ class Pipeline:
         self._config, self._router, self._retriever = config, router, retriever
         self._combiner, self._telemetry, self._recorder = combiner, telemetry, recorder
         self._surroundings = Surroundings(config, combiner.loads)
+        self._librarian = Librarian(config, retriever)
 
     async def answer(self, task: Task, trace: Carrier) -> AsyncGenerator[Delta | Finish, None]:
         """Stream the answer to a task: deltas, then one finish.
@@ -94,10 +95,10 @@ class Pipeline:
             CollegiumError: of the kind that the caller should see.
         """
         timings = Timings(task.started)
-        decision = await self._route(task, timings, trace, "chat")
+        decision, findings = await self._decide(task, timings, trace, "chat")
         self._surroundings.remember(task, decision)
         team = self._team(task, decision)
-        passages = await self._retrieve(task, decision, timings, trace)
+        passages = await self._retrieve(task, decision, findings, timings, trace)
         request = self._ground(task, team, passages)
         outcome = Outcome(team.mode)
         marker = Marker(passages, self._retriever)
@@ -119,7 +120,7 @@ class Pipeline:
     async def route(self, task: Task, trace: Carrier) -> RoutingReport:
         """The decision on a task without an answer."""
         timings = Timings(task.started)
-        decision = await self._route(task, timings, trace, "route")
+        decision, _ = await self._decide(task, timings, trace, "route")
         team = self._team(task, decision)
         outcome = Outcome(team.mode, spoke=team.experts)
         found = report(task, decision, team, outcome, (), timings.marks)
@@ -151,12 +152,38 @@ class Pipeline:
             if isinstance(result, BaseException)
         ]
 
-    async def _route(self, task: Task, timings: Timings, trace: Carrier, kind: str) -> Decision:
+    async def _decide(
+        self, task: Task, timings: Timings, trace: Carrier, kind: str
+    ) -> tuple[Decision, list[Finding] | None]:
+        """The decision, and what was found where that had a say in it."""
+        decision, situation = await self._route(task, timings, trace)
+        findings = None
+        if self._librarian.weighs(task, decision):
+            with self._telemetry.span("collegium.weigh", trace) as span:
+                names = self._librarian.shelves(task, self._librarian.candidates(task))
+                findings = await self._search(task, decision, names, carrier(span))
+                decision = weigh(
+                    decision,
+                    self._librarian.clues(task, findings),
+                    self._config.generalist,
+                    task.overrides,
+                    situation,
+                    disabled=self._config.disabled,
+                    key=task.key,
+                )
+                span.set_attributes(describe(decision))
+        if self._recorder is not None:
+            self._recorder.note(task, decision, situation, kind)
+        return decision, findings
+
+    async def _route(
+        self, task: Task, timings: Timings, trace: Carrier
+    ) -> tuple[Decision, Situation]:
         with self._telemetry.span("collegium.route", trace) as span, _for_caller():
             try:
                 situation = self._surroundings.situation(task)
                 asked = self._router.route(
-                    task.messages, task.overrides, carrier(span), situation, task.key
+                    task.heard, task.overrides, carrier(span), situation, task.key
                 )
                 decision = await within(task, asked)
             except OverrideError as error:
@@ -164,10 +191,8 @@ class Pipeline:
             except ConversationError as error:
                 raise InvalidRequest(str(error), param="messages") from error
             span.set_attributes(describe(decision))
-        if self._recorder is not None:
-            self._recorder.note(task, decision, situation, kind)
         timings.mark("route")
-        return decision
+        return decision, situation
 
     def _team(self, task: Task, decision: Decision) -> Team:
         team = self._combiner.team(decision.weights(), task.mode, forced=task.forced)
@@ -176,56 +201,36 @@ class Pipeline:
         return replace(team, standby=task.principal.may_ask(generalist) and affords)
 
     async def _retrieve(
-        self, task: Task, decision: Decision, timings: Timings, trace: Carrier
+        self,
+        task: Task,
+        decision: Decision,
+        findings: list[Finding] | None,
+        timings: Timings,
+        trace: Carrier,
     ) -> list[Passage]:
-        settings = self._config.retrieval
-        names = [] if task.grounding is Grounding.OFF else self._collections(task, decision)
-        passages: list[Passage] = []
-        if names:
-            with (
-                self._telemetry.span(
-                    "collegium.retrieve", trace, collegium__collections=names
-                ) as span,
-                _for_caller(),
-            ):
-                found = await within(task, self._search(task, decision, names, carrier(span)))
-                passages = [p for p in found if p.similarity >= settings.min_similarity]
-                span.set_attribute("collegium.passages", [p.passage_id for p in passages])
-        if task.grounding is Grounding.REQUIRED and not passages:
-            raise Unprocessable(
-                "`routing.grounding` is 'required', but no passage of "
-                f"{', '.join(names) or 'any collection of the chosen experts'} is close enough to "
-                "the question. Ask with 'auto', or name other `routing.collections`.",
-                param="routing.grounding",
-            )
+        names = self._librarian.shelves(task, decision.chosen)
+        if findings is None:
+            findings = await self._search(task, decision, names, trace)
+        passages = self._librarian.pick(task, findings, names)
         timings.mark("retrieve")
         return passages
 
     async def _search(
         self, task: Task, decision: Decision, names: Sequence[str], trace: Carrier
-    ) -> list[Passage]:
-        top_k = self._config.retrieval.top_k
-        try:
-            return await self._retriever.search(task.query, decision.vector, names, top_k, trace)
-        except InvalidName as error:
-            raise InvalidRequest(str(error), param="routing.collections") from error
-        except MissingCollection as error:
-            if task.collections is None:
-                # A configured collection that was never filled grounds nothing; others still do.
-                one_by_one = [[name] for name in names if len(names) > 1]
-                found = [await self._search(task, decision, one, trace) for one in one_by_one]
-                return sorted(chain(*found), key=lambda p: -p.score)[:top_k]
-            raise NotFound(
-                str(error), param="routing.collections", code="collection_not_found"
-            ) from error
-
-    def _collections(self, task: Task, decision: Decision) -> list[str]:
-        """What the caller named, else what the chosen experts read, within the caller's rights."""
-        named = task.collections
-        if named is None:
-            experts = self._config.experts
-            named = tuple(c for name in decision.chosen for c in experts[name].collections)
-        return [name for name in dict.fromkeys(named) if task.principal.may_read(name)]
+    ) -> list[Finding]:
+        if not names:
+            return []
+        with (
+            self._telemetry.span(
+                "collegium.retrieve", trace, collegium__collections=list(names)
+            ) as span,
+            _for_caller(),
+        ):
+            asked = self._librarian.search(task, decision, names, carrier(span))
+            findings = await within(task, asked)
+            close = self._librarian.pick(task, findings, names, required=False)
+            span.set_attribute("collegium.passages", [p.passage_id for p in close])
+        return findings
 
     def _ground(self, task: Task, team: Team, passages: Sequence[Passage]) -> Generation:
         longest = self._config.retrieval.passage_characters

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from experts.generation import Chunk, Generation, Health, Score, Scoring
     from orchestrator.telemetry import Carrier
     from retrieval.embeddings import Embeddings
-    from retrieval.passage import Passage
+    from retrieval.finding import Finding
     from router.decision import Decision
     from router.overrides import Overrides
     from router.situation import Situation
@@ -46,8 +46,8 @@ class RetrieverPort(Protocol):
         collections: Sequence[str],
         top_k: int,
         trace: Carrier,
-    ) -> list[Passage]:
-        """The best passages of some collections; without its vector the text is embedded."""
+    ) -> list[Finding]:
+        """What each of some collections holds, those that exist; None encodes the text."""
         ...
 
     def embed(self, texts: Sequence[str]) -> Coroutine[Any, Any, npt.NDArray[np.float32]]:

@@ -110,7 +110,7 @@ def logged(
             version=FEATURE_VERSION,
             encoder=encoder,
             dimensions=0 if decision.vector is None else len(decision.vector),
-            said=len(task.query.strip()),
+            said=len(task.said.strip()),
         )
     return LoggedDecision(
         id=task.decision_id,

@@ -13,6 +13,7 @@ from experts.store import default_home
 from orchestrator.config import Config
 from router.bars import Bar
 from router.conformal import promised_confidence
+from router.evidence import Scale
 from router.gate import Gate
 from router.policy import Policy
 from router.versions import Registry, Standards
@@ -48,3 +49,12 @@ def open_policy(config: Config, gate: Gate) -> Policy:
         confidence = promised_confidence(gate.metadata, settings.max_risk)
         return replace(policy, min_confidence=confidence, max_risk=settings.max_risk)
     return policy
+
+
+def open_scale(config: Config) -> Scale | None:
+    """How retrieval evidence weighs: what was fitted, beside the versions; None where it does not.
+
+    Raises:
+        EvidenceError: the file cannot be used.
+    """
+    return Scale.load(open_registry(config).folder) if config.router.evidence else None

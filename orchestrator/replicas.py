@@ -22,13 +22,13 @@ from experts.local import LocalExperts, LocalSpec
 from experts.remote import RemoteExpert, RemoteSpec
 from experts.store import ModelStore, default_home
 from orchestrator.config import Config
-from orchestrator.registry import open_policy, open_registry
+from orchestrator.registry import open_policy, open_registry, open_scale
 from orchestrator.report import tokens
 from orchestrator.telemetry import Carrier, Telemetry, failing
 from retrieval.embeddings import Embeddings
 from retrieval.encoder import Encoder
+from retrieval.finding import Finding
 from retrieval.index import Index
-from retrieval.passage import Passage
 from router.counts import Count
 from router.decision import Decision
 from router.gate import Gate
@@ -63,19 +63,14 @@ class RouterReplica:
         self._telemetry = _telemetry(config, "router")
         encoder = open_encoder(config, config.router.threads)
         languages = {name: expert.languages for name, expert in config.experts.items()}
-        experts, disabled = list(config.experts), config.disabled
+        kinds = {name: expert.attachments for name, expert in config.experts.items()}
+        experts, disabled, scale = list(config.experts), config.disabled, open_scale(config)
 
         def build(gate: Gate) -> Router:
-            return Router(
-                gate,
-                encoder.encode,
-                experts,
-                config.generalist,
-                open_policy(config, gate),
-                languages,
-                disabled,
-                first_stage=config.router.first_stage,
-            )
+            policy, general = open_policy(config, gate), config.generalist
+            own = policy, languages, disabled, kinds, scale
+            first = config.router.first_stage
+            return Router(gate, encoder.encode, experts, general, *own, first_stage=first)
 
         self._router = LiveRouter(
             open_registry(config),
@@ -123,12 +118,12 @@ class RetrieverReplica:
         collections: Sequence[str],
         top_k: int,
         trace: Carrier,
-    ) -> list[Passage]:
-        """The best passages of these collections; without its vector the text is embedded."""
+    ) -> list[Finding]:
+        """What each of these collections holds; without its vector the text is embedded."""
         with self._telemetry.span("collegium.retriever.search", trace) as span:
-            search = partial(self._index.search, text, vector, collections, top_k)
+            search = partial(self._index.survey, text, vector, collections, top_k)
             found = await asyncio.get_running_loop().run_in_executor(self._threads, search)
-            span.set_attribute("collegium.found", len(found))
+            span.set_attribute("collegium.found", sum(len(one.passages) for one in found))
         return found
 
     async def embed(self, texts: Sequence[str]) -> Vectors:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from experts.generation import Usage
 from orchestrator.combination import Outcome, Team
 from orchestrator.request import Grounding, Weighting
 from orchestrator.task import Task
 from orchestrator.telemetry import Attribute
-from orchestrator.wire import RoutedExpert, RoutedOthers, RoutingReport
+from orchestrator.wire import RoutedEvidence, RoutedExpert, RoutedOthers, RoutingReport
 from retrieval.passage import Passage
 from router.decision import Decision
 from router.logged_decision import draw_of
@@ -52,6 +53,7 @@ def report(
             for c in shown
         ],
         others=_others(decision, shown),
+        evidence=_evidence(decision),
         k=len(spoke),
         method=outcome.method or None,
         weighting=str(task.weighting) if len(spoke) > 1 else str(Weighting.ROUTER),
@@ -93,6 +95,10 @@ def _others(decision: Decision, shown: Sequence[Candidate]) -> RoutedOthers | No
         return None
     listed = sum(candidate.probability for candidate in shown)
     return RoutedOthers(count=left, probability=max(0.0, 1.0 - listed))
+
+
+def _evidence(decision: Decision) -> list[RoutedEvidence] | None:
+    return [RoutedEvidence(**asdict(hint)) for hint in decision.hints] or None
 
 
 def tokens(usage: Usage) -> dict[str, Attribute]:

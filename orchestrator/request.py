@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Strict, Tag
 from pydantic import model_validator as validator
 
+from orchestrator.content import FilePart, Part, TextPart
 from orchestrator.identity import HIGHEST_PRIORITY
 from orchestrator.language_tag import LanguageTag
 from orchestrator.strict_model import StrictModel, refuse
@@ -83,15 +84,6 @@ class Weighting(StrEnum):
     POSTERIOR = "posterior"
 
 
-class TextPart(StrictModel):
-    """One text part of a message's content."""
-
-    not_served = dict.fromkeys(("image_url", "input_audio", "file", "refusal"))
-
-    type: Literal["text"] = "text"
-    text: str
-
-
 class ChatMessage(StrictModel):
     """One turn; an assistant's may be sent back as it was received, without its annotations."""
 
@@ -99,8 +91,7 @@ class ChatMessage(StrictModel):
 
     role: Role
     content: Annotated[
-        Annotated[str, Tag("<text>")]
-        | Annotated[list[TextPart], Field(min_length=1), Tag("<list>")],
+        Annotated[str, Tag("<text>")] | Annotated[list[Part], Field(min_length=1), Tag("<list>")],
         _ONE_OR_LIST,
     ]
     name: str | None = None
@@ -108,11 +99,16 @@ class ChatMessage(StrictModel):
     annotations: list[JsonValue] | None = Field(default=None, exclude=True)
 
     @property
-    def text(self) -> str:
-        """The content as one string."""
+    def parts(self) -> list[str | FilePart]:
+        """The content in parts, those of text as they are written."""
         if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
+            return [self.content]
+        return [part.text if isinstance(part, TextPart) else part for part in self.content]
+
+    @property
+    def text(self) -> str:
+        """What is written in the message itself, attachments apart, as one string."""
+        return "".join(part for part in self.parts if isinstance(part, str))
 
 
 class RoutingOptions(StrictModel):

@@ -41,6 +41,7 @@ class Surroundings:
             waits=waits if task.deadline is not None else {},
             biases=self._bias.values,
             seconds_left=None if task.deadline is None else task.deadline - time.monotonic(),
+            attached=task.attached,
         )
 
     def remember(self, task: Task, decision: Decision) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from experts.generation import Sampling
 from orchestrator.config import Config
+from orchestrator.conversation import Conversation, Messages
 from orchestrator.errors import InvalidRequest, NotFound, PermissionDenied
 from orchestrator.identity import Principal
 from orchestrator.mix import check_seats
@@ -31,12 +32,14 @@ _ANSWER, _DECISION = "chatcmpl-", "dec-"
 class Task:
     """What the pipeline needs to know of a request. `deadline` is on the monotonic clock.
 
-    `store` is false where the caller wants nothing of what was said kept.
+    `store` is false where the caller wants nothing of what was said kept. `messages` are those for
+    experts; `read`, `question` and `attached` are of the `Conversation`, None where nothing is
+    attached.
     """
 
     id: str
     model: str
-    messages: tuple[tuple[str, str], ...]
+    messages: Messages
     sampling: Sampling
     overrides: Overrides
     mode: Mode | None
@@ -49,11 +52,24 @@ class Task:
     deadline: float | None = None
     session: str | None = None
     store: bool = True
+    read: Messages | None = None
+    question: str | None = None
+    attached: tuple[str, ...] = ()
+
+    @property
+    def heard(self) -> Messages:
+        """The messages as the router reads them."""
+        return self.messages if self.read is None else self.read
 
     @property
     def query(self) -> str:
-        """The last thing that the user said."""
-        return next((text for role, text in reversed(self.messages) if role == Role.USER), "")
+        """The last thing that the user wrote, to search by."""
+        return self.said if self.question is None else self.question
+
+    @property
+    def said(self) -> str:
+        """The last message of the user, what is attached included."""
+        return next((text for role, text in reversed(self.heard) if role == Role.USER), "")
 
     @property
     def key(self) -> str:
@@ -80,14 +96,14 @@ def accept(
         InvalidRequest, NotFound, PermissionDenied: with the key at fault.
     """
     routing = request.routing or RoutingOptions()
-    messages = _messages(request, config)
+    conversation = Conversation.of(request.messages, config.limits)
     started = time.monotonic()
     overrides = _overrides(request, routing, principal, config)
     check_seats(request, routing, overrides, config)
     return Task(
         id=f"{_ANSWER}{secrets.token_hex(12)}",
         model=request.model,
-        messages=messages,
+        messages=conversation.written,
         sampling=_sampling(request, config),
         overrides=overrides,
         mode=routing.mode,
@@ -100,6 +116,9 @@ def accept(
         deadline=started + routing.deadline_ms / 1000 if routing.deadline_ms else None,
         session=_session(routing, session),
         store=request.store is not False,
+        read=conversation.read,
+        question=conversation.question,
+        attached=conversation.attached,
     )
 
 
@@ -112,35 +131,6 @@ def model_names(config: Config, principal: Principal) -> list[str]:
     """What may stand in `model`: `auto` and the enabled experts that the caller may ask."""
     enabled = (name for name, expert in config.experts.items() if expert.enabled)
     return [AUTO, *(name for name in enabled if principal.may_ask(name))]
-
-
-def _messages(request: ChatRequest, config: Config) -> tuple[tuple[str, str], ...]:
-    limits = config.limits
-    if len(request.messages) > limits.max_messages:
-        raise InvalidRequest(
-            f"`messages` has {len(request.messages)} items, at most {limits.max_messages} are "
-            "allowed: leave out the oldest.",
-            param="messages",
-        )
-    messages = []
-    for message in request.messages:
-        role = Role.SYSTEM if message.role is Role.DEVELOPER else message.role
-        # JSON may carry lone surrogates, which neither tokenizers nor responses can hold.
-        text = message.text.encode("utf-8", "replace").decode("utf-8")
-        messages.append((str(role), text))
-    if not any(role == Role.USER and text.strip() for role, text in messages):
-        raise InvalidRequest(
-            "`messages` must hold at least one message of role `user` with text.", param="messages"
-        )
-    size = sum(len(text) for _, text in messages)
-    if size > limits.max_prompt_characters:
-        raise InvalidRequest(
-            f"`messages` hold {size} characters, at most {limits.max_prompt_characters} are "
-            "allowed: shorten them.",
-            param="messages",
-            code="context_length_exceeded",
-        )
-    return tuple(messages)
 
 
 def _sampling(request: ChatRequest, config: Config) -> Sampling:

@@ -7,10 +7,9 @@ wire form. Shapes follow https://platform.openai.com/docs/api-reference; the add
 `x_routing` and the passage fields of citations.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from orchestrator.content import FileData, FilePart, TextPart
 from orchestrator.request import (
     ChatMessage,
     ChatRequest,
@@ -21,10 +20,12 @@ from orchestrator.request import (
     Role,
     RoutingOptions,
     StreamOptions,
-    TextPart,
     Thumb,
     Weighting,
 )
+from orchestrator.response import OMITTED
+from orchestrator.response import Response as _Response
+from orchestrator.routing_report import RoutedEvidence, RoutedExpert, RoutedOthers, RoutingReport
 from orchestrator.strict_model import StrictModel
 
 __all__ = [
@@ -44,12 +45,15 @@ __all__ = [
     "ErrorDetail",
     "Feedback",
     "FeedbackRequest",
+    "FileData",
+    "FilePart",
     "Grounding",
     "Mode",
     "ModelCard",
     "ModelList",
     "ResponseMessage",
     "Role",
+    "RoutedEvidence",
     "RoutedExpert",
     "RoutedOthers",
     "RoutingOptions",
@@ -64,18 +68,6 @@ __all__ = [
     "Usage",
     "Weighting",
 ]
-
-
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-# Left out of the wire form when None; other None fields are written as null, as OpenAI does.
-OMITTED: Any = Field(default=None, exclude_if=_is_none)
-
-
-class _Response(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Usage(_Response):
@@ -129,49 +121,6 @@ class ChoiceLogprobs(_Response):
 
     content: list[TokenLogprob] | None = None
     refusal: list[TokenLogprob] | None = None
-
-
-class RoutedExpert(_Response):
-    """One candidate: `probability` is the gate's, calibrated; `weight` its share of the answer."""
-
-    name: str
-    weight: float
-    probability: float
-
-
-class RoutedOthers(_Response):
-    """The candidates that are not listed: how many, and what they hold together."""
-
-    count: int
-    probability: float
-
-
-class RoutingReport(_Response):
-    """The object `x_routing`: the decision and how it was carried out.
-
-    `experts` are the chosen (weights sum to 1), `candidates` all, generalist included
-    (probabilities sum to 1); of many, those that are not listed stand together in `others`.
-    `method` tells how a mixture was computed, None where nothing was generated. `timings_ms` are
-    milliseconds by step. `stage` tells who decided, `explored` that chance chose, `propensity` how
-    likely it was that just these experts would act.
-    """
-
-    decision_id: str
-    router_version: str
-    mode: str
-    reason: str
-    fallback: bool
-    experts: list[RoutedExpert]
-    candidates: list[RoutedExpert]
-    others: RoutedOthers | None = OMITTED
-    stage: str = "gate"
-    explored: bool = False
-    propensity: float = 1.0
-    k: int
-    method: str | None = None
-    weighting: str | None = None
-    grounding: str | None = None
-    timings_ms: dict[str, float] = {}
 
 
 class ResponseMessage(_Response):

@@ -23,7 +23,8 @@ from retrieval.collection import (
     valid_name,
 )
 from retrieval.document import Document
-from retrieval.errors import EncoderMismatch, InvalidQuery
+from retrieval.errors import EncoderMismatch, InvalidQuery, MissingCollection
+from retrieval.finding import NOTHING, Finding
 from retrieval.fusion import fuse
 from retrieval.passage import Passage
 from retrieval.schema import Vector
@@ -129,14 +130,34 @@ class Index:
         direction = self._direction(text, vector)
         depth = max(SEARCH_DEPTH, top_k)
         rankings = [collection.rank(query, direction, depth) for collection in opened]
-        scores = dict(_fused(rankings, depth)[:top_k])
-        found: dict[_Item, Passage] = {}
-        for place, (collection, ranking) in enumerate(zip(opened, rankings, strict=True)):
-            keys = [key for owner, key in scores if owner == place]
-            for row, bm25 in collection.passages(keys, query, ranking).values():
-                item = (place, row.key)
-                found[item] = _passage(collection.name, row, scores[item], direction, bm25)
-        return [found[item] for item in scores if item in found]
+        return _best(opened, rankings, query, direction, top_k)
+
+    def survey(
+        self,
+        text: str,
+        vector: npt.ArrayLike | None,
+        collections: Sequence[str],
+        top_k: int,
+    ) -> builtins.list[Finding]:
+        """Return what each collection holds for a query, as a search in it alone would find it.
+
+        Collections that do not exist are left out. Raises `InvalidName` and `InvalidQuery`.
+        """
+        if top_k < 1:
+            raise InvalidQuery(f"top_k must be at least 1, not {top_k}.")
+        query = query_words(text, QUERY_WORDS)
+        direction = self._direction(text, vector)
+        findings = []
+        for name in dict.fromkeys(collections):
+            try:
+                opened = self._open(name)
+            except MissingCollection:
+                continue
+            ranking = opened.rank(query, direction, max(SEARCH_DEPTH, top_k))
+            passages = tuple(_best([opened], [ranking], query, direction, top_k))
+            closest = ranking.by_vector[0][1] if ranking.by_vector else NOTHING
+            findings.append(Finding(name, closest, passages))
+        return findings
 
     def close(self) -> None:
         """Close every opened collection."""
@@ -227,6 +248,23 @@ def _fused(rankings: Sequence[Ranking], depth: int) -> list[tuple[_Item, float]]
         by_words += [(-score, (place, key)) for key, score in ranking.by_words]
         by_vector += [(-score, (place, key)) for key, score in ranking.by_vector]
     return fuse([[item for _, item in sorted(scores)[:depth]] for scores in (by_words, by_vector)])
+
+
+def _best(
+    opened: Sequence[Collection],
+    rankings: Sequence[Ranking],
+    query: Sequence[str],
+    direction: Vector,
+    top_k: int,
+) -> builtins.list[Passage]:
+    scores = dict(_fused(rankings, max(SEARCH_DEPTH, top_k))[:top_k])
+    found: dict[_Item, Passage] = {}
+    for place, (collection, ranking) in enumerate(zip(opened, rankings, strict=True)):
+        keys = [key for owner, key in scores if owner == place]
+        for row, bm25 in collection.passages(keys, query, ranking).values():
+            item = (place, row.key)
+            found[item] = _passage(collection.name, row, scores[item], direction, bm25)
+    return [found[item] for item in scores if item in found]
 
 
 def _passage(

@@ -59,11 +59,11 @@ def _parse(line: str, where: str) -> LabelledPrompt:
 
 
 def labelled(fields: Mapping[str, object], where: str = "row") -> LabelledPrompt:
-    """Make a labelled prompt of a mapping with `prompt` (or `text`) and `domain` (or `domains`)."""
+    """Make a labelled prompt of `prompt` (or `text`) and `domain` (or `expert`, or `domains`)."""
     text = fields.get("prompt") or fields.get("text")
     if not isinstance(text, str) or not text.strip():
         raise DatasetError(f"{where}: `prompt` (or `text`) must be a string that is not empty.")
-    labels = fields.get("domains") or [fields.get("domain")]
+    labels = fields.get("domains") or [fields.get("domain") or fields.get("expert")]
     if not isinstance(labels, list | tuple) or not labels:
         raise DatasetError(f"{where}: `domains` must be a list of names that is not empty.")
     if not all(isinstance(label, str) and label for label in labels):

@@ -1,8 +1,10 @@
 """The router's verdict on one request."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,9 @@ import numpy.typing as npt
 from router.draw import Draw
 from router.features import Vector
 from router.ranking import Candidate, Ranking
+
+if TYPE_CHECKING:
+    from router.evidence import Hint, SecondStage
 
 __all__ = ["Candidate", "Decision", "Stage"]
 
@@ -28,6 +33,8 @@ class Decision:
     `stage` who decided, `vector` [d] the conversation's sentence vector, for retrieval; None where
     the first stage did and no vector was made.
 
+    `second` is what a second stage needs, None where there is none; `hints` are what it went by.
+
     For a log: `draw` tells what chance had to do with it, None where nothing was left to chance;
     `features` is what was read, as float16, None unless the router was asked to keep it. They are
     the surface alone where there is no vector.
@@ -45,6 +52,8 @@ class Decision:
     draw: Draw | None = None
     features: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
     stage: Stage = "gate"
+    second: SecondStage | None = field(default=None, compare=False, repr=False)
+    hints: tuple[Hint, ...] = ()
 
     @property
     def ranking(self) -> Ranking:

@@ -23,6 +23,7 @@ from router.vectors import Progress
 # Blocks differ in how far their entries spread; the scales make one weight decay fit all.
 # Chosen on questions asked otherwise than in the training rows (README.md).
 VECTOR_SCALE, NGRAM_SCALE, STATISTICS_SCALE = 8.0, 3.0, 2.0
+SCALES = (VECTOR_SCALE, NGRAM_SCALE, STATISTICS_SCALE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +99,13 @@ def fit_gate(
     settings: FitSettings,
     seed: int,
     progress: Progress | None = None,
+    scales: tuple[float, float, float] = SCALES,
 ) -> Gate:
-    """Return a gate at temperature 1 that was fitted to the material."""
-    scale = _scale(given.features.shape[1] - SURFACE_DIMENSIONS)
+    """Return a gate at temperature 1 that was fitted to the material.
+
+    Blocks of features whose scale is 0 are not learned from.
+    """
+    scale = _scale(given.features.shape[1] - SURFACE_DIMENSIONS, scales)
     features = given.features * scale
     weight, bias = fit(features, given.targets, given.weights, settings, seed, progress)
     # Folded into the weights, the scales are not needed at routing time.
@@ -108,10 +113,14 @@ def fit_gate(
 
 
 def fit_first(
-    given: Material, settings: FitSettings, seed: int, progress: Progress | None = None
+    given: Material,
+    settings: FitSettings,
+    seed: int,
+    progress: Progress | None = None,
+    scales: tuple[float, float, float] = SCALES,
 ) -> FirstStage:
     """Return a first stage that was fitted to the surfaces alone; it settles nothing yet."""
-    scale = _scale(0)
+    scale = _scale(0, scales)
     surfaces = np.concatenate([given.features[:, -SURFACE_DIMENSIONS:], given.surfaces]) * scale
     targets = np.concatenate([given.targets, given.surface_targets])
     weights = np.concatenate([given.weights, given.surface_weights])
@@ -154,6 +163,5 @@ def settled_confidences(first: FirstStage, reading: Reading) -> npt.NDArray[np.f
     return np.asarray(np.where(reading.counts == 1, found, 0.0), dtype=np.float64)
 
 
-def _scale(vector_dimensions: int) -> Array:
-    scales = (VECTOR_SCALE, NGRAM_SCALE, STATISTICS_SCALE)
+def _scale(vector_dimensions: int, scales: tuple[float, float, float]) -> Array:
     return np.repeat(scales, (vector_dimensions, HASH_DIMENSIONS, STATISTICS)).astype(np.float32)

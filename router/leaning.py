@@ -1,10 +1,12 @@
-"""What leans the gate's probabilities before the choice: preferences, locale and session.
+"""What leans the gate's probabilities before the choice: preferences, locale, files and session.
 
-Preferences and locale shift log odds: p_i becomes p_i · exp(shift_i), and all are scaled to the sum
-1 again. An expert to which the gate gives 0 stays at 0.
+Preferences, locale and attached files shift log odds: p_i becomes p_i · exp(shift_i), and all are
+scaled to the sum 1 again. An expert to which the gate gives 0 stays at 0.
 
 - A preference of 1 multiplies an expert's odds by e^3, about 20; one of −1 divides them by it.
 - An expert that declares languages gains e where the locale is one of them, and loses e where not.
+- An expert that declares kinds of files gains e^2 where one of them is attached. It loses nothing
+  where another is: no list of endings is complete.
 
 A session pulls to the experts of its last decision, by their weights w, the harder the shorter the
 message is. Their odds grow by e to e^2.5. Then they get a part of what the gate gives the
@@ -18,11 +20,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from router.chances import Chances
-from router.overrides import Overrides, check_known
+from router.overrides import Overrides, check_known, listed
 from router.situation import Situation
 
 PREFERENCE_NATS = 3.0
 LOCALE_NATS = 1.0
+ATTACHMENT_NATS = 2.0
 SESSION_NATS = 1.0
 FOLLOW_UP_NATS = 1.5
 FOLLOW_UP_CHARACTERS = 40
@@ -31,6 +34,7 @@ FOLLOW_UP_CHARACTERS = 40
 _NOTED = 0.005
 
 Languages = Mapping[str, Sequence[str]]
+Kinds = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,16 @@ def lean(
     overrides: Overrides,
     situation: Situation,
     languages: Languages,
+    kinds: Kinds | None = None,
 ) -> Leaning:
-    """Return the probabilities as preferences, locale and session lean them.
+    """Return the probabilities as preferences, locale, attached files and session lean them.
 
-    `said` is the message that is answered, `languages` what experts declare (BCP 47).
+    `said` is the message that is answered, `languages` what experts declare (BCP 47), `kinds` the
+    attachments that they declare to be for.
     Raises `UnknownExpert` for a preference for a name that is not among the probabilities.
     """
     leaning = Leaning(probabilities)
-    for cause, shifts in _shifts(overrides, languages, probabilities):
+    for cause, shifts in _shifts(overrides, situation, languages, kinds or {}, probabilities):
         names = [name for name in shifts if name in probabilities]
         leaning = leaning.towards(cause, names, shift_odds(leaning.probabilities, shifts))
     previous = {name: w for name, w in situation.previous.items() if name in probabilities}
@@ -118,8 +124,22 @@ def locale_shifts(locale: str, languages: Languages) -> dict[str, float]:
     }
 
 
+def attachment_shifts(attached: Sequence[str], kinds: Kinds) -> dict[str, float]:
+    """Return what attached files do for the experts that declare one of their kinds."""
+    there = {kind.casefold() for kind in attached}
+    return {
+        name: ATTACHMENT_NATS
+        for name, declared in kinds.items()
+        if any(kind.casefold() in there for kind in declared)
+    }
+
+
 def _shifts(
-    overrides: Overrides, languages: Languages, known: Mapping[str, float]
+    overrides: Overrides,
+    situation: Situation,
+    languages: Languages,
+    kinds: Kinds,
+    known: Mapping[str, float],
 ) -> Iterator[tuple[str, dict[str, float]]]:
     preferences = overrides.preferences or {}
     for name in preferences:
@@ -129,6 +149,9 @@ def _shifts(
         yield "the caller's preferences", wished
     if overrides.locale is not None:
         yield f"locale {overrides.locale}", locale_shifts(overrides.locale, languages)
+    declared = {kind.casefold() for wanted in kinds.values() for kind in wanted}
+    if found := [kind for kind in situation.attached if kind.casefold() in declared]:
+        yield f"the attached {listed(found)}", attachment_shifts(found, kinds)
 
 
 def _agree(one: str, other: str) -> bool:

@@ -89,6 +89,21 @@ def _flips(axes: Any, found: Figures) -> bool:  # noqa: ANN401
     return True
 
 
+def _ablation(axes: Any, found: Figures) -> bool:  # noqa: ANN401
+    parts = {k: v for k, v in (found.get("ablation") or {}).items() if k != "whole"}
+    if not parts:
+        return False
+    names = list(parts)[::-1]
+    changes = [parts[name]["accuracy"]["change"] for name in names]
+    values = [change["value"] for change in changes]
+    low = [max(0.0, change["value"] - change["low"]) for change in changes]
+    high = [max(0.0, change["high"] - change["value"]) for change in changes]
+    axes.barh(names, values, xerr=[low, high], capsize=3, color="tab:blue", ecolor="0.3")
+    axes.axvline(0.0, color="0.7")
+    axes.set(xlabel="change of accuracy without it", title="Ablation")
+    return True
+
+
 def _bars(axes: Any, intervals: Figures) -> None:  # noqa: ANN401
     names = list(intervals)[::-1]
     values = [intervals[name]["value"] for name in names]
@@ -104,4 +119,5 @@ _PLOTS: Mapping[str, Callable[[Any, Figures], bool]] = {
     "confusion": _confusion,
     "regret": _regret,
     "robustness": _flips,
+    "ablation": _ablation,
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from router.ablation_report import ablation_section
 from router.cells import Figures, interval, number, table
 
 REPORT_FILE = "report.md"
@@ -25,6 +26,7 @@ def markdown(found: Figures, plots: Sequence[str] = (), findings: Sequence[Figur
         _novelty(found),
         _robustness(found),
         _peers(found["peers"]),
+        ablation_section(found.get("ablation")),
         _plots(plots),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

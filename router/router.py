@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from router.chances import Chances, Roster
 from router.decision import Decision, Stage
+from router.evidence import Scale, SecondStage
 from router.features import Encoder, Features, Skim, Vector, skim
 from router.gate import Gate, GateError
 from router.leaning import Leaning, lean
@@ -28,8 +29,10 @@ class Router:
     `encoder` maps n texts to unit vectors [n, d]; d must be the gate's. `experts` are the
     configured names; the generalist is a candidate whether or not it is among them. `languages`
     are what experts declare (BCP 47), for `locale`. `disabled` experts stay candidates without
-    probability: what the gate gives them goes to the others in proportion. `first_stage` lets that
-    of the gate settle the sure cases without the encoder.
+    probability: what the gate gives them goes to the others in proportion. `kinds` are the
+    attachments that experts declare to be for. With a `scale` every decision carries what a second
+    stage needs (`evidence.py`). `first_stage` lets that of the gate settle the sure cases without
+    the encoder.
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class Router:
         policy: Policy | None = None,
         languages: Mapping[str, Sequence[str]] | None = None,
         disabled: Sequence[str] = (),
+        kinds: Mapping[str, Sequence[str]] | None = None,
+        scale: Scale | None = None,
         *,
         first_stage: bool = True,
     ) -> None:
@@ -51,8 +56,10 @@ class Router:
         self._languages = dict(languages or {})
         self._encoder = encoder
         self._disabled = tuple(disabled)
-        # A promise of rare regret is one on what the gate itself is sure of.
-        self._first_stage = first_stage and self.policy.max_risk is None
+        self._kinds, self._scale = dict(kinds or {}), scale
+        # A promise of rare regret is one on what the gate itself is sure of, and a second stage
+        # needs the vector anyway.
+        self._first_stage = first_stage and self.policy.max_risk is None and scale is None
         self._version = gate.version
         self._roster = Roster(self.experts)
         places, heir = self._roster.places, self._roster.places[generalist]
@@ -140,9 +147,12 @@ class Router:
         begun = time.perf_counter() if started is None else started
         leaning = self._lean(self._probabilities(features), features, overrides, situation)
         verdict = self._decide(leaning.probabilities, overrides, situation)
-        reason = "; ".join([verdict.reason, *leaning.notes])
+        noted = replace(verdict, reason="; ".join([verdict.reason, *leaning.notes]))
         elapsed = time.perf_counter() - begun
-        return self._decision(replace(verdict, reason=reason), features.vector, elapsed, "gate")
+        decision = self._decision(noted, features.vector, elapsed, "gate")
+        if self._scale is None:
+            return decision
+        return replace(decision, second=SecondStage(self.policy, self._scale, leaning.notes))
 
     def _decide(
         self, probabilities: Mapping[str, float], overrides: Overrides, situation: Situation
@@ -160,7 +170,8 @@ class Router:
         if overrides.weights is not None:
             return Leaning(probabilities)
         said = features.said
-        return lean(probabilities, said, self.generalist, overrides, situation, self._languages)
+        declared = self._languages, self._kinds
+        return lean(probabilities, said, self.generalist, overrides, situation, *declared)
 
     def _probabilities(self, features: Features) -> Chances:
         found = features.vectors.shape[1]
@@ -196,7 +207,8 @@ class Router:
 def is_plain(overrides: Overrides, situation: Situation) -> bool:
     """Tell whether a request leaves the gate's probabilities and the policy as they are.
 
-    It may bound who answers and at what cost; it does not lean, and has no session to follow.
+    It may bound who answers and at what cost; it does not lean, attaches nothing, and has no
+    session to follow.
     """
     bounds = replace(overrides, experts=None, top_k=None, max_cost=None)
-    return bounds == NO_OVERRIDES and not situation.previous
+    return bounds == NO_OVERRIDES and not (situation.previous or situation.attached)

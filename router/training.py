@@ -19,7 +19,7 @@ from router.evaluation import Reading, evaluate, read, target_matrix
 from router.feature_rows import FeatureRows
 from router.features import Encoder
 from router.first import FirstStage
-from router.fitting import calibrate_first, fit_first, fit_gate, material
+from router.fitting import SCALES, calibrate_first, fit_first, fit_gate, material
 from router.gate import Gate
 from router.losses import LossTable
 from router.memory import EncoderMemory
@@ -49,13 +49,14 @@ def train_gate(
     variations: bool = True,
     generalist: str = "general",
     corrections: FeatureRows | None = None,
+    scales: tuple[float, float, float] = SCALES,
 ) -> tuple[Gate, Report]:
     """Return a calibrated gate for the labels of `rows`, and the report.
 
     Targets are the labels, mixed with what `losses` says where it knows a prompt's answer. With
     `variations` every fitted row is learned again, said otherwise (`router.augment`).
     `corrections` are fitted to as well, all of them: they are mistakes by selection, and would
-    spoil a temperature.
+    spoil a temperature. Blocks of features whose scale is 0 are not learned from.
 
     Rows are split by a hash of their text: 80 % for fitting, 10 % for the temperature, 10 % held
     out. Sentence vectors are kept in the SQLite file `cache`, if given. `progress` is called with
@@ -68,9 +69,10 @@ def train_gate(
     memory = remember(wanted, encoder, encoder_name, cache, progress)
     given = material(labels, fitted, read(fitted, memory), losses, corrections)
     settings = FitSettings(epochs=epochs)
-    gate = replace(fit_gate(labels, given, settings, seed, progress), encoder=encoder_name)
+    how = settings, seed, progress, scales
+    gate = replace(fit_gate(labels, given, *how), encoder=encoder_name)
     calibrated = _calibrated(gate, split, memory, generalist, seed)
-    first = fit_first(given, settings, seed, progress)
+    first = fit_first(given, *how)
     tried = varied(split.calibration, labels, seed) if variations else []
     calibrated = _with_first(calibrated, first, split.calibration, tried, memory, generalist)
     unseen = read(split.held_out, memory)

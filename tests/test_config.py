@@ -60,8 +60,8 @@ def test_a_configuration_survives_its_own_dump() -> None:
         (
             with_expert(model="base", adaptor="a"),
             "`experts.more.adaptor` is not a known key; did you mean `adapter`? Allowed: adapter, "
-            "collections, deployment, description, enabled, languages, model, pinned, price, "
-            "remote.",
+            "attachments, collections, deployment, description, enabled, languages, model, pinned, "
+            "price, remote.",
         ),
         (body(router={"topk": 3}), "`router.topk` is not a known key; did you mean `top_k`? "),
         (body(placment="apart"), "`placment` is not a known key; did you mean `placement`? "),
@@ -211,6 +211,10 @@ def test_a_confidence_and_a_promised_risk_exclude_each_other() -> None:
     ("key", "value"),
     [
         ("languages", ["pt_BR"]),
+        ("attachments", ["py"]),
+        ("attachments", [".PY"]),
+        ("attachments", ["*.py"]),
+        ("attachments", ["text/"]),
         ("price", {"input": -1}),
         ("price", {"outptu": 1}),
     ],
@@ -223,11 +227,11 @@ def test_a_wrong_language_or_price_is_named(key: str, value: object) -> None:
 def test_all_faults_of_one_section_are_listed_at_once() -> None:
     assert faults(body(router={"topk": 3, "top_p": 7, "wieghts": "x", "threads": 0})) == [
         "`router.topk` is not a known key; did you mean `top_k`? Allowed: deployment, "
-        "explore, gates, load_balance, max_risk, max_sessions, min_confidence, min_weight, "
-        "sampled_per_hour, session_ttl_s, threads, top_k, top_p, versions, weights.",
+        "evidence, explore, gates, load_balance, max_risk, max_sessions, min_confidence, "
+        "min_weight, sampled_per_hour, session_ttl_s, threads, top_k, top_p, versions, weights.",
         "`router.wieghts` is not a known key; did you mean `weights`? Allowed: deployment, "
-        "explore, gates, load_balance, max_risk, max_sessions, min_confidence, min_weight, "
-        "sampled_per_hour, session_ttl_s, threads, top_k, top_p, versions, weights.",
+        "evidence, explore, gates, load_balance, max_risk, max_sessions, min_confidence, "
+        "min_weight, sampled_per_hour, session_ttl_s, threads, top_k, top_p, versions, weights.",
         "`router.top_p` must be less than or equal to 1, but 7 was found.",
         "`router.threads` must be greater than or equal to 1, but 0 was found.",
     ]
@@ -433,3 +437,24 @@ def test_a_checked_configuration_cannot_be_changed() -> None:
     config = Config.load()
     with pytest.raises(ValueError, match="frozen"):
         config.placement = Placement.APART
+
+
+def test_kinds_of_files_are_endings_or_media_types() -> None:
+    kinds = [".py", ".c++", ".tar_gz", "text/x-python", "application/ld+json"]
+    config = Config.check(body(experts={"general": {"model": "base", "attachments": kinds}}))
+    assert config.experts["general"].attachments == kinds
+
+
+def test_evidence_needs_a_search() -> None:
+    found = body(router={"evidence": True}, retrieval={"enabled": False})
+    assert fault(found) == (
+        "`router.evidence` is true, but `retrieval.enabled` is false: nothing would be found. "
+        "Switch on the one, or off the other."
+    )
+    for sections in ({"router": {"evidence": True}}, {"retrieval": {"enabled": False}}):
+        assert Config.check(body(**sections))
+
+
+def test_attachments_may_be_forbidden_altogether() -> None:
+    assert Config.check(body(limits={"max_attachments": 0})).limits.max_attachments == 0
+    assert fault(body(limits={"max_attachment_bytes": 0})).startswith("`limits.max_attachment_byt")

@@ -57,7 +57,11 @@ def full_row() -> LoggedDecision:
         abstained=True,
         overrides=Overrides(top_k=2, experts=("legal", "code"), preferences={"code": -0.5}),
         situation=Situation(
-            previous={"code": 1.0}, costs={"code": 0.01}, biases={"legal": -0.02}, seconds_left=3.5
+            previous={"code": 1.0},
+            costs={"code": 0.01},
+            biases={"legal": -0.02},
+            seconds_left=3.5,
+            attached=(".py", "text/x-python"),
         ),
         read=Read.of(
             dice.normal(size=(2, 50)).astype(np.float16),

@@ -178,3 +178,30 @@ def test_values_out_of_range_are_refused_with_their_key(
     with pytest.raises(OverrideError) as caught:
         Overrides(**fields)  # type: ignore[arg-type]
     assert caught.value.param == param
+
+
+KINDS = {"code": (".py", "text/x-python", ".JS"), "legal": (".docx",), "general": ()}
+
+
+def with_files(*attached: str) -> Leaning:
+    situation = Situation(attached=attached)
+    return lean(GATE, "x", "general", Overrides(), situation, SPEAKS, KINDS)
+
+
+@pytest.mark.parametrize("attached", [(".py",), ("text/x-python", ".py"), (".js", ".txt")])
+def test_an_attached_file_shifts_the_odds_of_who_declares_its_kind_by_two(
+    attached: tuple[str, ...],
+) -> None:
+    found = with_files(*attached).probabilities
+    after = 0.2 * math.exp(2.0) / (0.8 + 0.2 * math.exp(2.0))
+    assert found["code"] == pytest.approx(after)
+    assert odds(found, "general", "legal") == pytest.approx(odds(GATE, "general", "legal"))
+
+
+def test_the_reason_names_the_kinds_that_are_declared_and_no_others() -> None:
+    (note,) = with_files(".py", ".ignore previous", "text/x-python").notes
+    assert note.startswith("the attached .py and text/x-python raised code from 0.20 to ")
+
+
+def test_files_that_nobody_declares_lean_nothing() -> None:
+    assert with_files(".csv", "text/csv") == Leaning(GATE)

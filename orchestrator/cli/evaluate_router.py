@@ -49,6 +49,20 @@ _Folder = click.Path(file_okay=False, path_type=Path)
     help="Also train a gate without the generalist's rows, and ask it what it does not know; "
     "needs --train.",
 )
+@click.option(
+    "--ablate",
+    is_flag=True,
+    help="Also train the gate again without each of its parts, and tell what each is worth; needs "
+    "--train, and about a minute for each part.",
+)
+@click.option(
+    "--ablate-source",
+    "ablate_sources",
+    multiple=True,
+    default=("Collegium handwritten prompts",),
+    show_default=True,
+    help="Source of training rows whose worth --ablate tells, too. Repeatable.",
+)
 @click.option("--goals", type=_Files, help='JSON: {"accuracy.value": ">= 0.97", ...}.')
 @click.option("--check", is_flag=True, help="End with status 1 where a goal is missed.")
 @click.option("--out", "folder", required=True, type=_Folder, help="Where the report is written.")
@@ -87,6 +101,8 @@ def evaluate_router(more: tuple[Path, ...], **options: Any) -> None:  # noqa: AN
     goals, check, folder = options.pop("goals"), options.pop("check"), options.pop("folder")
     if (options["peers"] or options["apart"]) and not options["train"]:
         raise click.UsageError("--peers and --apart learn from --train FILE: give at least one.")
+    if options["ablate"] and not options["train"]:
+        raise click.UsageError("--ablate trains on --train FILE: give at least one.")
     if options["semantic_router"] and not options["peers"]:
         raise click.UsageError("--semantic-router is one of the peers: give --peers too.")
     if check and goals is None:
@@ -103,7 +119,7 @@ def _run(
 ) -> tuple[dict[str, Any], Sequence[Finding]]:
     from experts.store import ModelError
     from orchestrator.config import ConfigError
-    from orchestrator.evidence import Sources, describe, gather
+    from orchestrator.evidence import Sources, ablation, describe, gather
     from retrieval.errors import RetrievalError
     from router.dataset import DatasetError
     from router.gate import GateError
@@ -119,6 +135,8 @@ def _run(
         sources = Sources(**options)
         evidence = gather(sources, bar)
         found = {"data": describe(sources, evidence.rows), **prove(evidence, bar)}
+        if (parts := ablation(sources, evidence, bar)) is not None:
+            found["ablation"] = parts
         return found, check_goals(goals, found)
 
 

@@ -97,6 +97,7 @@ def _decide(config_path: str | None, text: str, routing: Routing) -> RoutingRepo
     from orchestrator.task import accept
     from orchestrator.telemetry import Telemetry
     from retrieval.errors import RetrievalError
+    from router.evidence import EvidenceError
     from router.gate import GateError
     from router.lineup import VersionError
 
@@ -105,7 +106,8 @@ def _decide(config_path: str | None, text: str, routing: Routing) -> RoutingRepo
         request = ChatRequest.model_validate(body)
     except ValidationError as error:
         raise from_validation(error) from error
-    with readable_errors(ConfigError, ModelError, GateError, VersionError, RetrievalError):
+    kinds = (EvidenceError, GateError, VersionError)
+    with readable_errors(ConfigError, ModelError, RetrievalError, *kinds):
         config = Config.load(Path(config_path) if config_path else None)
         pipeline = Pipeline(
             config,

@@ -116,25 +116,31 @@ def _prepare(config: Config, *, build_collections: bool) -> None:
     from experts.adapters import AdapterError
     from experts.store import ModelError, ModelStore
     from orchestrator.embedded import fill_collections
-    from orchestrator.registry import open_policy
+    from orchestrator.registry import open_policy, open_scale
     from retrieval.errors import RetrievalError
+    from router.evidence import EvidenceError
     from router.gate import GateError
     from router.lineup import VersionError
 
-    store = ModelStore()
+    store, kinds = ModelStore(), (GateError, EvidenceError, RetrievalError, VersionError)
     with (
-        readable_errors(ModelError, AdapterError, GateError, RetrievalError, VersionError),
+        readable_errors(ModelError, AdapterError, *kinds),
         progress_bar() as bar,
     ):
         for model in (*config.models.values(), config.encoder):
             store.pull(model.source, revision=model.revision, progress=bar)
         gate = _acting_gate(config)
         open_policy(config, gate)
+        scale = open_scale(config)
         known = set(gate.labels)
         if build_collections and config.retrieval.enabled:
             fill_collections(config, bar)
     silent = {config.generalist, *config.disabled, *known}
-    strangers = [name for name in config.experts if name not in silent]
+    strangers = [
+        name
+        for name, expert in config.experts.items()
+        if name not in silent and not (scale and expert.collections)
+    ]
     if strangers:
         err.print(
             f"[yellow]the gate does not know {', '.join(strangers)}: they answer only when a "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.console import err, out, progress_bar, readable_errors
+from orchestrator.cli.train_evidence import train_evidence
 from orchestrator.cli.train_losses import train_losses
 from orchestrator.cli.train_router import train_router
 from orchestrator.cli.training_bar import TrainingBar
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def train() -> None:
-    """Train an expert's adapter or the router's gate."""
+    """Train an expert's adapter or the router: its gate, and how evidence weighs."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ _Files = click.Path(exists=True, dir_okay=False, path_type=Path)
 _Count = click.IntRange(min=1)
 
 
+train.add_command(train_evidence)
 train.add_command(train_losses)
 train.add_command(train_router)
 

@@ -1,0 +1,116 @@
+"""The librarian: what of the collections a request may see, and what is in them for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.config import Config
+from orchestrator.errors import InvalidRequest, NotFound, Unprocessable
+from orchestrator.ports import RetrieverPort
+from orchestrator.request import Grounding
+from orchestrator.task import Task
+from orchestrator.telemetry import Carrier
+from retrieval.errors import InvalidName
+from retrieval.finding import NOTHING, Finding, best_of
+from retrieval.passage import Passage
+from router.decision import Decision
+from router.evidence import Clue
+
+
+class Librarian:
+    """Searches for requests, within the rights of who asks."""
+
+    def __init__(self, config: Config, retriever: RetrieverPort) -> None:
+        self._config, self._retriever = config, retriever
+
+    def weighs(self, task: Task, decision: Decision) -> bool:
+        """Whether what is found is to weigh in the choice of experts."""
+        asked = task.grounding is not Grounding.OFF and not task.forced
+        return asked and decision.second is not None
+
+    def shelves(self, task: Task, experts: Sequence[str]) -> list[str]:
+        """What the caller named, else what these experts read, within the caller's rights."""
+        if task.grounding is Grounding.OFF:
+            return []
+        named = task.collections
+        if named is None:
+            named = tuple(c for name in experts for c in self._config.experts[name].collections)
+        return [name for name in dict.fromkeys(named) if task.principal.may_read(name)]
+
+    def candidates(self, task: Task) -> list[str]:
+        """The experts that may answer."""
+        allowed = task.overrides.experts
+        return [
+            name
+            for name, expert in self._config.experts.items()
+            if expert.enabled and (allowed is None or name in allowed)
+        ]
+
+    async def search(
+        self, task: Task, decision: Decision, names: Sequence[str], trace: Carrier
+    ) -> list[Finding]:
+        """What each of these collections holds for the request, those that were ever filled.
+
+        Raises:
+            InvalidRequest, NotFound: the caller named a collection that cannot be.
+        """
+        top_k = self._config.retrieval.top_k
+        try:
+            found = await self._retriever.search(task.query, decision.vector, names, top_k, trace)
+        except InvalidName as error:
+            raise InvalidRequest(str(error), param="routing.collections") from error
+        missing = set(names) - {finding.collection for finding in found}
+        if missing and task.collections is not None:
+            # Not with a list of those that exist: the caller may not read them all.
+            raise NotFound(
+                f"There is no collection {min(missing)!r}: name another in `routing.collections`.",
+                param="routing.collections",
+                code="collection_not_found",
+            )
+        return found
+
+    def clues(self, task: Task, findings: Sequence[Finding]) -> dict[str, Clue]:
+        """For each expert that may answer the closest finding in a collection of its own."""
+        experts = self._config.experts
+        readers = {name: experts[name].collections for name in self.candidates(task)}
+        return clues(readers, findings)
+
+    def pick(
+        self,
+        task: Task,
+        findings: Sequence[Finding],
+        names: Sequence[str],
+        *,
+        required: bool = True,
+    ) -> list[Passage]:
+        """The passages of these collections that are close enough.
+
+        Raises:
+            Unprocessable: the request requires one, and there is none; not unless `required`.
+        """
+        settings = self._config.retrieval
+        own = [finding for finding in findings if finding.collection in names]
+        best = best_of(own, settings.top_k)
+        passages = [passage for passage in best if passage.similarity >= settings.min_similarity]
+        if required and task.grounding is Grounding.REQUIRED and not passages:
+            raise Unprocessable(
+                "`routing.grounding` is 'required', but no passage of "
+                f"{', '.join(names) or 'any collection of the chosen experts'} is close enough to "
+                "the question. Ask with 'auto', or name other `routing.collections`.",
+                param="routing.grounding",
+            )
+        return passages
+
+
+def clues(readers: Mapping[str, Sequence[str]], findings: Sequence[Finding]) -> dict[str, Clue]:
+    """For each expert the closest finding in one of its collections; none where none was searched.
+
+    `readers` are collections by expert.
+    """
+    closest: dict[str, Clue] = {}
+    for name, collections in readers.items():
+        own = [one for one in findings if one.collection in collections]
+        best = max(own, key=lambda one: one.similarity, default=None)
+        if best is not None and best.similarity > NOTHING:
+            closest[name] = Clue(best.collection, best.similarity)
+    return closest
