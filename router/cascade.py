@@ -42,8 +42,6 @@ class Cascade:
     `loss` is the accuracy of the gate less that of the cascade, on the same rows. `flipped` is the
     share of the settled rows that the gate would lead with another expert, `threshold` the
     confidence from which on the first stage settles. `by_domain` are shares that it settles.
-    `first_ms` and `gate_ms` are the median times of its decisions and of the gate's on the same
-    rows, vectors being known already.
     """
 
     threshold: float
@@ -54,8 +52,6 @@ class Cascade:
     loss: Interval
     flipped: float | None
     by_domain: dict[str, float]
-    first_ms: float | None
-    gate_ms: float | None
 
 
 def measure_settled(
@@ -82,12 +78,12 @@ def measure_settled(
 
 
 def measure_cascade(
-    router: Router,
     trials: Trials,
+    router: Router,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Cascade | None:
-    """Return what the first stage of a router did in these trials; None without one.
+    """Return what the first stage of a router did in these trials of it; None without one.
 
     The gate decides the same rows once more, alone.
     """
@@ -113,8 +109,6 @@ def measure_cascade(
         loss=mean(gate_right - right),
         flipped=float((trials.lead != whole.lead)[picked].mean()) if some else None,
         by_domain=_by_domain(settled, domains),
-        first_ms=float(1000 * np.median(trials.seconds[picked])) if some else None,
-        gate_ms=float(1000 * np.median(whole.seconds[picked])) if some else None,
     )
 
 

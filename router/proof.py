@@ -77,7 +77,7 @@ def prove(evidence: Evidence, progress: Progress | None = None) -> dict[str, Any
         **_labels(evidence, trials),
         "decisions": _decisions(trials),
         "calibration": _calibration(trials),
-        "first_stage": measure_cascade(evidence.router, trials, evidence.resamples, evidence.seed),
+        "first_stage": measure_cascade(trials, evidence.router, evidence.resamples, evidence.seed),
         "risk_coverage": risk_curve(trials.confidence, ~trials.right),
         "unseen_languages": _unseen_languages(evidence, trials),
         "novelty": _novelty(evidence),
@@ -95,7 +95,10 @@ def prove(evidence: Evidence, progress: Progress | None = None) -> dict[str, Any
         "translation": measure_translation(
             evidence.router, evidence.memory, evidence.parallel, progress
         ),
-        "times": _times(trials.seconds),
+        "times": {
+            **_times(trials.seconds),
+            "settled": _times(trials.seconds[trials.settled]) if trials.settled.any() else None,
+        },
     }
     result = plain(found)
     assert isinstance(result, dict), "a mapping stays a mapping"

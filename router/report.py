@@ -22,7 +22,7 @@ def markdown(found: Figures, plots: Sequence[str] = (), findings: Sequence[Figur
         _regret(found["regret"]),
         _promise(found["promise"]),
         _calibration(found),
-        _first_stage(found["first_stage"]),
+        _first_stage(found["first_stage"], found["times"]["settled"]),
         _novelty(found),
         _robustness(found),
         _peers(found["peers"]),
@@ -201,17 +201,19 @@ coverage {number(found["risk_coverage"]["area"], 4)}.
 {table(("rows", "confidence", "right"), rows)}"""
 
 
-def _first_stage(first: Figures | None) -> str:
+def _first_stage(first: Figures | None, times: Figures | None) -> str:
     if first is None:
         return ""
     each = ", ".join(f"{name} {number(share)}" for name, share in first["by_domain"].items())
+    took = ""
+    if times is not None:
+        p50, p99 = (number(times[key], 2) for key in ("p50_ms", "p99_ms"))
+        took = f" It took {p50} ms (p50), {p99} ms (p99)."
     return f"""## The first stage
 
 It settles {interval(first["share"])} of the prompts by script and spelling alone, without the
 encoder ({each}). Of these {interval(first["accuracy"], 4)} are right, and the gate would lead
-{number(first["flipped"], 4)} of them with another expert. On the same prompts it takes \
-{number(first["first_ms"], 2)} ms,
-the gate {number(first["gate_ms"], 2)} ms and the time of the encoder (medians of this run).
+{number(first["flipped"], 4)} of them with another expert.{took}
 
 | prompts | accuracy |
 |---|---|

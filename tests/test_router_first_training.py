@@ -80,7 +80,7 @@ def test_the_figures_are_those_of_decisions_one_by_one(trained: tuple[Gate, Repo
     right = [name in row.labels for name, row in zip(best, rows, strict=True)]
     gate_right = [name in row.labels for name, row in zip(alone, rows, strict=True)]
     settled = [one.stage == "first" for one in decisions]
-    found = measure_cascade(cascade, run_trials(cascade, rows), resamples=50)
+    found = measure_cascade(run_trials(cascade, rows), cascade, resamples=50)
     assert found is not None and found.accuracy is not None
     assert found.share.value == pytest.approx(np.mean(settled))
     hits = [hit for hit, own in zip(right, settled, strict=True) if own]
@@ -94,7 +94,7 @@ def test_the_figures_are_those_of_decisions_one_by_one(trained: tuple[Gate, Repo
         np.mean([m for m, s in zip(moved, settled, strict=True) if s])
     )
     plain = Router(replace(gate, first=None), word_vectors, EXPERTS, "general")
-    assert measure_cascade(plain, run_trials(plain, rows[:4])) is None
+    assert measure_cascade(run_trials(plain, rows[:4]), plain) is None
 
 
 def test_the_threshold_keeps_its_price_on_the_rows_it_was_set_on(

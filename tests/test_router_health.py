@@ -43,7 +43,7 @@ def record(gate: Gate, experts: Sequence[str], texts: Sequence[str]) -> Record:
         hour.sample.append(
             Sighting(
                 5 * HOUR + number,
-                decision.vector.astype(np.float16),
+                router.read([("user", text)]).vector.astype(np.float16),
                 np.arange(len(chances), dtype=np.int16),
                 chances.astype(np.float16),
             )

@@ -41,7 +41,7 @@ def shuffled_labels(gate: Gate) -> Gate:
     """A gate whose opinions have nothing to do with the prompts."""
     dice = np.random.default_rng(0)
     weight = dice.normal(size=gate.weight.shape).astype(np.float32)
-    return replace(gate, weight=weight)
+    return replace(gate, weight=weight, first=None)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,20 @@ def test_the_regret_is_that_of_the_leaders(good: Gate, proof: dict[str, Any]) ->
     assert proof["regret"]["routers"]["router"]["macro"]["value"] == pytest.approx(
         expected, abs=1e-6
     )
+
+
+def test_the_first_stage_has_a_section_of_its_own(good: Gate, proof: dict[str, Any]) -> None:
+    found = proof["first_stage"]
+    assert found["threshold"] == pytest.approx(good.first.threshold if good.first else None)
+    assert found["share"]["value"] > 0.5
+    assert found["gate"]["value"] - found["cascade"]["value"] == pytest.approx(
+        found["loss"]["value"], abs=1e-6
+    )
+    assert proof["times"]["settled"]["p50_ms"] <= proof["times"]["settled"]["p99_ms"]
+    assert "## The first stage" in markdown(proof)
+    plain = prove(evidence(replace(good, first=None), 40, robust_rows=0))
+    assert plain["first_stage"] is None and plain["times"]["settled"] is None
+    assert "## The first stage" not in markdown(plain)
 
 
 def test_a_random_router_beats_nothing_and_the_report_says_so(good: Gate) -> None:
