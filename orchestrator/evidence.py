@@ -73,9 +73,7 @@ def gather(sources: Sources, progress: Progress) -> Evidence:
         raise DatasetError("--data: there is no row to measure on.")
     losses = _losses(sources.losses)
     seen = frozenset(row.language for row in read_prompts(sources.train))
-    known = losses.rows if losses else ()
-    given = read_prompts(sources.train, EXCLUDED_LICENSES)
-    taught = balance(given, PER_LABEL, PER_PAIR, first=known)
+    taught = balance(read_prompts(sources.train, EXCLUDED_LICENSES), PER_LABEL, PER_PAIR)
     router, memory, cache = _open(sources)
     return Evidence(
         router=router,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import unicodedata
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,14 +87,13 @@ def fingerprint(text: str) -> int:
 
 
 def balance(
-    rows: Iterable[LabelledPrompt], per_label: int, per_pair: int, first: Container[int] = ()
+    rows: Iterable[LabelledPrompt], per_label: int, per_pair: int
 ) -> tuple[LabelledPrompt, ...]:
     """Return at most `per_label` rows of each single label and `per_pair` of each label set.
 
     Within a label set every family of sources gets the same share; what a small one leaves over
     goes to the others. Duplicates (equal `fingerprint`) are dropped. The choice depends on the
-    texts alone, so it is the same on every run; those whose fingerprints are in `first` go before
-    others of their family.
+    texts alone, so it is the same on every run.
     """
     groups: dict[tuple[str, ...], dict[str, dict[int, LabelledPrompt]]] = defaultdict(
         lambda: defaultdict(dict)
@@ -111,8 +110,7 @@ def balance(
         sources = groups[labels]
         shares = water_fill({name: len(found) for name, found in sources.items()}, quota)
         for name in sorted(sources):
-            ordered = sorted(sources[name], key=lambda key: (key not in first, key))
-            keys = ordered[: shares[name]]
+            keys = sorted(sources[name])[: shares[name]]
             chosen += [sources[name][key] for key in keys]
     return tuple(chosen)
 

@@ -113,11 +113,9 @@ def train_from_files(
     """Train on JSON Lines files and write weights, model card and licence notice into `out`.
 
     The rows are balanced first (`PER_LABEL` rows of each label, `PER_PAIR` of each pair, sources
-    alike, rows that `losses` knows before others). `evaluation` files are only measured on, each
-    under its file name's stem.
+    alike). `evaluation` files are only measured on, each under its file name's stem.
     """
-    known = losses.rows if losses else ()
-    rows = balance(read_prompts(files, excluded_licenses), PER_LABEL, PER_PAIR, first=known)
+    rows = balance(read_prompts(files, excluded_licenses), PER_LABEL, PER_PAIR)
     gate, report = train_gate(
         rows,
         encoder,

@@ -221,14 +221,6 @@ def test_balancing_drops_duplicates_and_treats_families_alike() -> None:
     assert len({fingerprint(row.text) for row in kept}) == len(kept)
 
 
-def test_balancing_takes_rows_with_known_losses_before_others() -> None:
-    rows = [prompt(f"question {n}", "x", source="one") for n in range(40)]
-    known = {fingerprint(row.text) for row in rows[30:]}
-    kept = {fingerprint(row.text) for row in balance(rows, 20, 5, first=known)}
-    assert known <= kept
-    assert len(kept) == 20
-
-
 def test_the_split_is_stable_and_even() -> None:
     assert hash_share("Hello, World!") == hash_share("hello world")
     found = np.array([hash_share(f"text {n}") for n in range(4_000)])
