@@ -146,14 +146,17 @@ the table is without."""
 def _training(gate: Gate) -> str:
     facts = gate.metadata
     rows = f"{facts['trained_rows']:,} prompts fitted, {facts['calibration_rows']:,}"
+    known = facts.get("rows_with_losses", 0)
+    measured = " --losses FILE" if known else ""
+    share = f" {known:,} fitted prompts have targets from the experts' losses too." if known else ""
     return f"""```
-{COMMAND}
+{COMMAND}{measured}
 ```
 
 Seed {facts["seed"]}, {facts["epochs"]} epochs, {rows}
 for the temperature ({gate.temperature:.3f}), {facts["held_out"]["prompts"]:,} held out; the split
 goes by a hash of the text. Labels and, within a label, sources are balanced. A prompt of two
-experts has a target of one half each."""
+experts has a target of one half each.{share}"""
 
 
 def _metrics(facts: Mapping[str, Any]) -> str:
