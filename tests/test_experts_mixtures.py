@@ -247,10 +247,12 @@ def test_the_cheapest_exact_method_is_chosen(
     assert choose_method(rows[:1], sampling, posterior=posterior) is Method.ALONE
 
 
-def test_equals_go_in_lockstep_because_none_can_lead() -> None:
+def test_without_a_clear_lead_all_go_in_lockstep() -> None:
     rows = [Row({f"a{n}": 1.0}, 0.25) for n in range(4)]
     assert choose_method(rows, Sampling(9), posterior=False) is Method.LOCKSTEP
     rows[0].weight, rows[1].weight = 0.4, 0.1
+    assert choose_method(rows, Sampling(9), posterior=False) is Method.LOCKSTEP
+    rows[0].weight, rows[1].weight = 0.7, 0.1
     assert choose_method(rows, Sampling(9), posterior=False) is Method.SPECULATIVE
 
 
