@@ -87,6 +87,11 @@ class Pipeline:
         self._combiner, self._telemetry, self._recorder = combiner, telemetry, recorder
         self._surroundings = Surroundings(config, combiner.loads)
 
+    @property
+    def retriever(self) -> RetrieverPort:
+        """The Retriever, for what is asked of it alone."""
+        return self._retriever
+
     async def answer(self, task: Task, trace: Carrier) -> AsyncGenerator[Delta | Finish, None]:
         """Stream the answer to a task: deltas, then one finish.
 
