@@ -89,6 +89,11 @@ class _Body:
     def __init__(self, word: Word) -> None:
         self._body: _Element = word.element.body
         self._levels = _heading_levels(word)
+        self._lists = {
+            style.get(f"{_W}styleId")
+            for style in word.styles.element.iter(f"{_W}style")
+            if style.find(f"{_W}pPr/{_W}numPr") is not None
+        }
 
     def blocks(self) -> Iterator[str]:
         items: list[str] = []
@@ -107,11 +112,10 @@ class _Body:
             yield "\n".join(items)
 
     def _item(self, element: _Element) -> str:
-        numbered = element.find(f"{_W}pPr/{_W}numPr")
         text = _text(element) if element.tag == f"{_W}p" else ""
-        if numbered is None or not text or self._level(element):
+        if not text or self._level(element) or not self._is_listed(element):
             return ""
-        level = numbered.find(f"{_W}ilvl")
+        level = element.find(f"{_W}pPr/{_W}numPr/{_W}ilvl")
         depth = 0 if level is None else min(int(level.get(f"{_W}val") or 0), 5)
         return "  " * depth + "- " + " ".join(text.split())
 
@@ -121,9 +125,17 @@ class _Body:
             return f"{'#' * level} {' '.join(text.split())}"
         return text
 
+    def _is_listed(self, element: _Element) -> bool:
+        numbered = element.find(f"{_W}pPr/{_W}numPr") is not None
+        return numbered or _style(element) in self._lists
+
     def _level(self, element: _Element) -> int:
-        style = element.find(f"{_W}pPr/{_W}pStyle")
-        return 0 if style is None else self._levels.get(style.get(f"{_W}val") or "", 0)
+        return self._levels.get(_style(element), 0)
+
+
+def _style(element: _Element) -> str:
+    style = element.find(f"{_W}pPr/{_W}pStyle")
+    return "" if style is None else style.get(f"{_W}val") or ""
 
 
 def _heading_levels(word: Word) -> dict[str, int]:
