@@ -23,7 +23,7 @@ from retrieval.outline import lines
 if TYPE_CHECKING:
     from tree_sitter import Language, Node
 
-LARGEST_PARSED = 2_000_000
+LARGEST_PARSED = 1_000_000
 """Characters of a program that is parsed; what is longer was not written by people."""
 
 _DEEPEST = 8

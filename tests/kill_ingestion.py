@@ -4,7 +4,7 @@
 
 Each round a child ingests FOLDER and kills itself with SIGKILL at a line of the modules that
 write, drawn by chance; what it reported before is read from a pipe. After each round the folder's
-files are changed, so that there is always something to write. Prints a JSON object a round: what
+files are changed, so that there is always something to write. Ends after ROUNDS kills. Prints a JSON object a round: what
 was acknowledged, whether the child was killed, and what SQLite itself then finds in the file.
 """
 
@@ -106,13 +106,15 @@ def state(root: Path) -> dict[str, object]:
 def main(folder: Path, root: Path, rounds: int, seed: int) -> None:
     retrieval.intake.WRITTEN_TOGETHER = 4
     draw = random.Random(seed)
-    most = 8_000
-    for number in range(rounds):
-        for n in draw.sample(range(30), 12):
+    number = kills = 0
+    while kills < rounds:
+        number += 1
+        for n in draw.sample(range(16), 8):
             text = f"Round {number} of file {n}.\n\n" + f"More words in file {n}. " * 40
             (folder / f"f{n}.txt").write_text(text)
         files = {path.name: path.read_text() for path in folder.iterdir()}
-        was_killed, acknowledged = ingested(folder, root, draw.randrange(most))
+        was_killed, acknowledged = ingested(folder, root, draw.randrange(3_000))
+        kills += was_killed
         row = {"killed": was_killed, "acknowledged": acknowledged, "files": files, **state(root)}
         sys.stdout.write(json.dumps(row) + "\n")
     ingested(folder, root, sys.maxsize)

@@ -15,7 +15,9 @@ from retrieval import CorruptCollection, Document, Index, TextFormat
 from retrieval.schema import SEGMENT, VERSION
 
 PACKED = Path(__file__).with_name("collection_v1.sqlite.gz")
-SENTENCE = "Sentence number {} of the long story, which is told for its length: größer als üblich.\n"
+SENTENCE = (
+    "Sentence number {} of the long story, which is told for its length: größer als üblich.\n"
+)
 STORY = "".join(SENTENCE.format(n) for n in range(230))
 
 
