@@ -196,6 +196,7 @@ class Pipeline:
                 found = await within(task, self._search(task, decision, names, carrier(span)))
                 passages = [p for p in found if p.similarity >= settings.min_similarity]
                 span.set_attribute("collegium.passages", [p.passage_id for p in passages])
+                span.set_attribute("collegium.sources", [p.sha256 for p in passages])
         if task.grounding is Grounding.REQUIRED and not passages:
             raise Unprocessable(
                 "`routing.grounding` is 'required', but no passage of "

@@ -75,6 +75,9 @@ class Intake:
         if self._stored(document.id) == digest:
             self._add_unchanged(document, origin, done)
             return 0
+        if origin is not None:
+            # Not after it: what `then` says of its file belongs into the same transaction.
+            self._flush_if_full()
         chunks = chunk(document.text, document.format, pages=document.pages)
 
         def write(store: Store, vectors: Vector) -> None:
@@ -83,6 +86,8 @@ class Intake:
         self._pending[document.id] = digest
         self._texts += [_embedded(document, part) for part in chunks]
         self._append(_Step(len(chunks), write, done), len(document.text))
+        if origin is None:
+            self._flush_if_full()
         return len(chunks)
 
     def then(
@@ -92,6 +97,7 @@ class Intake:
     ) -> None:
         """Do something in the transaction of the documents before, and call `done` after it."""
         self._append(_Step(0, write and _alone(write), done), 0)
+        self._flush_if_full()
 
     def flush(self) -> None:
         """Encode and write what was gathered."""
@@ -114,8 +120,10 @@ class Intake:
         # Without a file nothing is known that is not stored already.
         if origin is None:
             self._append(_Step(0, None, done), 0)
+            self._flush_if_full()
         else:
             stamp = _alone(lambda store: store.stamp(document, _key(store, origin)))
+            self._flush_if_full()
             self._append(_Step(0, stamp, done), len(document.text))
 
     def _stored(self, document_id: str) -> str | None:
@@ -127,6 +135,8 @@ class Intake:
     def _append(self, step: _Step, characters: int) -> None:
         self._steps.append(step)
         self._characters += characters
+
+    def _flush_if_full(self) -> None:
         if (
             len(self._texts) >= WRITTEN_TOGETHER
             or len(self._steps) >= _MOST_STEPS

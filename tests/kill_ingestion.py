@@ -4,8 +4,9 @@
 
 Each round a child ingests FOLDER and kills itself with SIGKILL at a line of the modules that
 write, drawn by chance; what it reported before is read from a pipe. After each round the folder's
-files are changed, so that there is always something to write. Ends after ROUNDS kills. Prints a JSON object a round: what
-was acknowledged, whether the child was killed, and what SQLite itself then finds in the file.
+files are changed, so that there is always something to write. Ends after ROUNDS kills.
+Prints a JSON object a round: what was acknowledged, whether the child was killed, and what SQLite
+itself then finds in the file.
 """
 
 from __future__ import annotations
