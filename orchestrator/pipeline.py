@@ -221,8 +221,10 @@ class Pipeline:
                 one_by_one = [[name] for name in names if len(names) > 1]
                 found = [await self._search(task, decision, one, trace) for one in one_by_one]
                 return sorted(chain(*found), key=lambda p: -p.score)[:top_k]
+            # Not the error's own words: they name collections that the caller may not know of.
+            message = f"Not all of these collections exist: {', '.join(names)}."
             raise NotFound(
-                str(error), param="routing.collections", code="collection_not_found"
+                message, param="routing.collections", code="collection_not_found"
             ) from error
 
     def _collections(self, task: Task, decision: Decision) -> list[str]:
