@@ -26,6 +26,7 @@ from experts.generation import Busy, Chunk, ExpertError, Generation, Health, Sco
 from orchestrator.combination import Combiner
 from orchestrator.config import Config
 from orchestrator.deployment import DeploymentConfig
+from orchestrator.errands import Errand, Found
 from orchestrator.gateway import Gateway
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Pipeline
@@ -201,22 +202,23 @@ class RetrieverHandle:
     ) -> list[Finding]:
         """See `RetrieverPort`."""
         with _own_errors():
-            found: list[Finding] = await self.handle.search.remote(
-                text, vector, collections, top_k, trace
-            )
-        return found
+            asked = (text, vector, collections, top_k, trace)
+            return cast(list[Finding], await self.handle.search.remote(*asked))
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """See `RetrieverPort`."""
         with _own_errors():
-            vectors: Vectors = await self.handle.embed.remote(list(texts))
-        return vectors
+            return cast(Vectors, await self.handle.embed.remote(list(texts)))
 
     async def embeddings(self, texts: Sequence[str], trace: Carrier) -> Embeddings:
         """See `RetrieverPort`."""
         with _own_errors():
-            found: Embeddings = await self.handle.embeddings.remote(list(texts), trace)
-        return found
+            return cast(Embeddings, await self.handle.embeddings.remote(list(texts), trace))
+
+    async def tend(self, errand: Errand[Found], trace: Carrier) -> Found:
+        """See `RetrieverPort`."""
+        with _own_errors():
+            return cast(Found, await self.handle.tend.remote(errand, trace))
 
 
 class ExpertHandle:

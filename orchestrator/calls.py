@@ -8,7 +8,7 @@ import os
 import random
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict, TypeVar
 
 import httpx
@@ -69,17 +69,27 @@ class Sampling(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the API, before it is sent; `path` is relative to the base URL."""
+    """One call of the API, before it is sent; `path` is relative to the base URL.
+
+    `files` (name, bytes, media type) and `fields` make a form, in place of `body`.
+    """
 
     method: str
     path: str
     body: BaseModel | None = None
     streamed: bool = False
+    params: Mapping[str, str] = field(default_factory=dict)
+    files: Sequence[tuple[str, bytes, str]] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """Build the HTTP request with the settings of `http`."""
+        if self.files:
+            parts = [("files", part) for part in self.files]
+            fields = dict(self.fields)
+            return http.build_request(self.method, self.path, data=fields, files=parts)
         if self.body is None:
-            return http.build_request(self.method, self.path)
+            return http.build_request(self.method, self.path, params=dict(self.params))
         content = self.body.model_dump_json(exclude_none=True)
         headers = {"Content-Type": "application/json"}
         return http.build_request(self.method, self.path, content=content, headers=headers)
@@ -153,7 +163,7 @@ def embeddings_call(texts: str | Sequence[str], model: str, dimensions: int | No
         "dimensions": dimensions,
         "encoding_format": "base64",
     }
-    return Call("POST", "v1/embeddings", _checked(EmbeddingsRequest, fields))
+    return Call("POST", "v1/embeddings", checked(EmbeddingsRequest, fields))
 
 
 def feedback_call(
@@ -171,7 +181,7 @@ def feedback_call(
         "expert": expert,
         "comment": comment,
     }
-    return Call("POST", "v1/feedback", _checked(FeedbackRequest, fields))
+    return Call("POST", "v1/feedback", checked(FeedbackRequest, fields))
 
 
 def succeeded(response: httpx.Response) -> httpx.Response:
@@ -215,10 +225,11 @@ def _chat_request(
         raise InvalidRequest(message, param=foreign[0])
     turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
     fields = {"model": model, "messages": turns, "routing": routing, **options}
-    return _checked(ChatRequest, fields)
+    return checked(ChatRequest, fields)
 
 
-def _checked(kind: type[Model], fields: Mapping[str, object]) -> Model:
+def checked(kind: type[Model], fields: Mapping[str, object]) -> Model:
+    """Check fields as one of the wire's requests. Raises `InvalidRequest`."""
     try:
         return kind.model_validate(fields)
     except ValidationError as exc:

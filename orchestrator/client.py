@@ -31,6 +31,7 @@ from orchestrator.calls import (
     succeeded,
     vectors,
 )
+from orchestrator.client_collections import AsyncCollections, Collections
 from orchestrator.errors import CollegiumError
 from orchestrator.streaming import AsyncStream, Stream, translated
 from orchestrator.wire import ChatCompletion, Feedback, ModelCard, ModelList, RoutingReport
@@ -66,6 +67,7 @@ class Client(Caller):
             trust_env=self._uses_proxies(),
             transport=transport,
         )
+        self.collections = Collections(self._send)
 
     def chat(
         self,
@@ -182,6 +184,7 @@ class AsyncClient(Caller):
             trust_env=self._uses_proxies(),
             transport=transport,
         )
+        self.collections = AsyncCollections(self._send)
 
     async def chat(
         self,

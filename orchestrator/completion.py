@@ -105,6 +105,9 @@ def _annotations(citations: Sequence[Citation]) -> list[Annotation]:
                 start=c.start,
                 end=c.end,
                 score=c.score,
+                page=c.page,
+                line=c.line,
+                sha256=c.sha256 or None,
             )
         )
         for c in citations

@@ -160,6 +160,8 @@ class LimitsConfig(StrictModel):
     max_tokens: _Positive = 1024
     max_open_requests: _Positive = 256
     max_embedding_inputs: _Positive = 256
+    max_upload_bytes: _Positive = 33_554_432
+    max_upload_files: _Positive = 256
 
 
 class FeedbackConfig(StrictModel):

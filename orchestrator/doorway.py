@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.config import LimitsConfig
 from orchestrator.errors import CollegiumError, PayloadTooLarge, UnsupportedMediaType, to_body
+
+_JSON = "application/json"
+_FORM = "multipart/form-data"
+_UPLOAD = re.compile(r"/v1/collections/[^/]+/documents/?")
 
 
 class Doorway:
-    """Refuses bodies that are not JSON or longer than `limit` bytes, declared or not."""
+    """Refuses bodies of a kind that is not read here or longer than the limit, declared or not.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app, self._limit = app, limit
+    Bodies are JSON; documents may come as a form as well, which is passed on as it arrives.
+    """
+
+    def __init__(self, app: ASGIApp, limits: LimitsConfig) -> None:
+        self._app, self._limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry."""
@@ -23,38 +32,62 @@ class Doorway:
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         declared = headers.get("content-length", "")
-        if kind != "application/json":
+        upload = _UPLOAD.fullmatch(scope["path"]) is not None
+        allowed = (_JSON, _FORM) if upload else (_JSON,)
+        if kind not in allowed:
             error: CollegiumError = UnsupportedMediaType(
-                f"`content-type` must be application/json, but {kind or 'nothing'!r} was sent.",
+                f"`content-type` must be {' or '.join(allowed)}, but {kind or 'nothing'!r} was "
+                "sent.",
                 param="content-type",
             )
             await _refuse(send, error)
-        elif declared.isdecimal() and int(declared) > self._limit:
-            await _refuse(send, self._too_large())
+        elif declared.isdecimal() and int(declared) > self._limit(upload):
+            await _refuse(send, self._too_large(upload))
+        elif kind == _FORM:
+            await self._app(scope, self._counted(receive), send)
         else:
-            await self._read(scope, receive, send)
+            await self._read(scope, receive, send, upload)
 
-    async def _read(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body, more = b"", True
+    async def _read(self, scope: Scope, receive: Receive, send: Send, upload: bool) -> None:
+        body, more = bytearray(), True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > self._limit:
-                await _refuse(send, self._too_large())
+            if len(body) > self._limit(upload):
+                await _refuse(send, self._too_large(upload))
                 return
-        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
         async def replay() -> Message:
             return whole.pop() if whole else await receive()
 
         await self._app(scope, replay, send)
 
-    def _too_large(self) -> PayloadTooLarge:
+    def _counted(self, receive: Receive) -> Receive:
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._limit(upload=True):
+                raise self._too_large(upload=True)
+            return message
+
+        return counted
+
+    def _limit(self, upload: bool) -> int:
+        return self._limits.max_upload_bytes if upload else self._limits.max_body_bytes
+
+    def _too_large(self, upload: bool) -> PayloadTooLarge:
+        what, param = (
+            ("send fewer files", "files") if upload else ("shorten `messages`", "messages")
+        )
         return PayloadTooLarge(
-            f"The body is over {self._limit} bytes: shorten `messages`.", param="messages"
+            f"The body is over {self._limit(upload)} bytes: {what}.", param=param
         )
 
 

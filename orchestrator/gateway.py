@@ -13,6 +13,7 @@ from opentelemetry.trace import Span
 from pydantic import BaseModel
 
 from orchestrator.admission import Admission
+from orchestrator.collections_desk import CollectionsDesk
 from orchestrator.completion import Completion
 from orchestrator.config import Config
 from orchestrator.deadline import bounded
@@ -88,8 +89,12 @@ class Gateway:
         app.add_api_route("/healthz", self.healthz, response_model=None)
         app.add_api_route("/readyz", self.readyz, response_model=None)
         app.add_api_route("/metrics", self.metrics, response_model=None)
+        desk = CollectionsDesk(
+            self._config.limits, self._pipeline.retriever, self._principal, self._request
+        )
+        desk.install(app)
         install(app)
-        app.add_middleware(Doorway, limit=self._config.limits.max_body_bytes)
+        app.add_middleware(Doorway, limits=self._config.limits)
         app.add_middleware(Tally, metrics=self._metrics, routes=app.routes)
         return app
 

@@ -12,6 +12,8 @@ HIGHEST_PRIORITY = 10
 class Principal:
     """A caller. `experts` and `collections` are the names it may use; None means all.
 
+    Of the collections that it may read it may change those in `writable`; None means all of them.
+
     `max_priority` is the largest `routing.priority` that it may ask for.
     """
 
@@ -19,6 +21,7 @@ class Principal:
     experts: frozenset[str] | None = None
     collections: frozenset[str] | None = None
     max_priority: int = 0
+    writable: frozenset[str] | None = None
 
     def may_ask(self, expert: str) -> bool:
         """Whether the caller may be answered by this expert."""
@@ -27,6 +30,10 @@ class Principal:
     def may_read(self, collection: str) -> bool:
         """Whether the caller may be shown passages of this collection."""
         return self.collections is None or collection in self.collections
+
+    def may_write(self, collection: str) -> bool:
+        """Whether the caller may make, fill and remove this collection."""
+        return self.may_read(collection) and (self.writable is None or collection in self.writable)
 
 
 EVERYONE = Principal(max_priority=HIGHEST_PRIORITY)

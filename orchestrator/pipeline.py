@@ -23,12 +23,7 @@ from orchestrator.citing import Marker
 from orchestrator.combination import Combiner, Outcome, Team
 from orchestrator.config import Config
 from orchestrator.deadline import too_late, within
-from orchestrator.errors import (
-    ContextTooLong,
-    ExpertUnavailable,
-    InvalidRequest,
-    Overloaded,
-)
+from orchestrator.errors import ContextTooLong, ExpertUnavailable, InvalidRequest, Overloaded
 from orchestrator.grounding import ground
 from orchestrator.librarian import Librarian
 from orchestrator.ports import RetrieverPort, RouterPort
@@ -87,6 +82,11 @@ class Pipeline:
         self._combiner, self._telemetry, self._recorder = combiner, telemetry, recorder
         self._surroundings = Surroundings(config, combiner.loads)
         self._librarian = Librarian(config, retriever)
+
+    @property
+    def retriever(self) -> RetrieverPort:
+        """The Retriever, for what is asked of it alone."""
+        return self._retriever
 
     async def answer(self, task: Task, trace: Carrier) -> AsyncGenerator[Delta | Finish, None]:
         """Stream the answer to a task: deltas, then one finish.
@@ -230,6 +230,7 @@ class Pipeline:
             findings = await within(task, asked)
             close = self._librarian.pick(task, findings, names, required=False)
             span.set_attribute("collegium.passages", [p.passage_id for p in close])
+            span.set_attribute("collegium.sources", [p.sha256 for p in close])
         return findings
 
     def _ground(self, task: Task, team: Team, passages: Sequence[Passage]) -> Generation:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from experts.generation import Chunk, Generation, Health, Score, Scoring
+    from orchestrator.errands import Errand, Found
     from orchestrator.telemetry import Carrier
     from retrieval.embeddings import Embeddings
     from retrieval.finding import Finding
@@ -56,6 +57,10 @@ class RetrieverPort(Protocol):
 
     async def embeddings(self, texts: Sequence[str], trace: Carrier) -> Embeddings:
         """Unit vectors of a request of its own, with the number of tokens."""
+        ...
+
+    async def tend(self, errand: Errand[Found], trace: Carrier) -> Found:
+        """What an errand to the collections finds. Raises `RetrievalError`."""
         ...
 
 

@@ -22,6 +22,7 @@ from experts.local import LocalExperts, LocalSpec
 from experts.remote import RemoteExpert, RemoteSpec
 from experts.store import ModelStore, default_home
 from orchestrator.config import Config
+from orchestrator.errands import Errand, Found, Ingest
 from orchestrator.registry import open_policy, open_registry, open_scale
 from orchestrator.report import tokens
 from orchestrator.telemetry import Carrier, Telemetry, failing
@@ -40,6 +41,8 @@ from router.situation import CALM, Situation
 Vectors = npt.NDArray[np.float32]
 
 _RETRIEVER_THREADS = 4
+_TURN = 32
+"""Passages that an ingestion encodes before others get at the encoder."""
 
 
 def open_encoder(config: Config, threads: int) -> Encoder:
@@ -110,6 +113,9 @@ class RetrieverReplica:
         # Threads of its own: in one process with the gateway, whose threads wait for vectors while
         # they place marks, those of the event loop may all be taken.
         self._threads = ThreadPoolExecutor(_RETRIEVER_THREADS, "retriever")
+        # One ingestion at a time, in steps between which searches get at the encoder.
+        self._filled = Index(collections_folder(config), self._encode_in_turns)
+        self._filling = ThreadPoolExecutor(1, "ingestion")
 
     async def search(
         self,
@@ -138,6 +144,18 @@ class RetrieverReplica:
             found = await asyncio.get_running_loop().run_in_executor(self._threads, embed)
             span.set_attribute("gen_ai.usage.input_tokens", found.tokens)
         return found
+
+    async def tend(self, errand: Errand[Found], trace: Carrier) -> Found:
+        """What an errand to the collections finds. Raises `RetrievalError`."""
+        name = type(errand).__name__
+        fills = isinstance(errand, Ingest)
+        index, threads = (self._filled, self._filling) if fills else (self._index, self._threads)
+        with self._telemetry.span("collegium.retriever.tend", trace, collegium__errand=name):
+            return await asyncio.get_running_loop().run_in_executor(threads, errand.run, index)
+
+    def _encode_in_turns(self, texts: Sequence[str]) -> Vectors:
+        turns = range(0, len(texts), _TURN)
+        return np.concatenate([self._encoder.encode(texts[at : at + _TURN]) for at in turns])
 
 
 class ExpertReplica:

@@ -82,6 +82,8 @@ class UrlCitation(_Response):
     """One citation: its mark is `text[start_index:end_index]` of the answer, a string like "[1]".
 
     `start` and `end` are character offsets of the passage in its document; `score` is 0 to 1.
+    `page` and `line` (of the document's text) are where it begins, where known; `sha256` is that of
+    the original file.
     """
 
     start_index: int
@@ -93,6 +95,9 @@ class UrlCitation(_Response):
     start: int
     end: int
     score: float
+    page: int | None = OMITTED
+    line: int | None = OMITTED
+    sha256: str | None = OMITTED
 
 
 class Annotation(_Response):

@@ -9,6 +9,7 @@ from retrieval.document import Document, TextFormat
 from retrieval.errors import (
     CollectionBusy,
     CorruptCollection,
+    EmptySource,
     EncoderMismatch,
     InvalidDocument,
     InvalidEncoder,
@@ -20,8 +21,12 @@ from retrieval.errors import (
     StorageFailed,
     UnreadableSource,
 )
+from retrieval.folder import originals
 from retrieval.fusion import fuse
 from retrieval.index import Index
+from retrieval.ingestion import FileResult, Outcome
+from retrieval.labels import Labels
+from retrieval.original import Original
 from retrieval.passage import Passage
 from retrieval.sources import licence_texts, python_docs, read_documents
 
@@ -36,15 +41,20 @@ __all__ = [
     "CollectionInfo",
     "CorruptCollection",
     "Document",
+    "EmptySource",
     "Encoder",
     "EncoderMismatch",
+    "FileResult",
     "Index",
     "InvalidDocument",
     "InvalidEncoder",
     "InvalidName",
     "InvalidQuery",
+    "Labels",
     "MissingCollection",
     "MissingDocument",
+    "Original",
+    "Outcome",
     "Passage",
     "RetrievalError",
     "StorageFailed",
@@ -53,6 +63,7 @@ __all__ = [
     "chunk",
     "fuse",
     "licence_texts",
+    "originals",
     "python_docs",
     "read_documents",
 ]

@@ -36,7 +36,8 @@ class Citation:
 
     `start_index` and `end_index` are offsets (code points) of the mark itself, "[1]", in the
     final text; `start` and `end` those of the supporting sentences in the document's text;
-    `score` is the support in 0..1.
+    `score` is the support in 0..1. `page` and `line` are where the supporting sentences begin, as
+    far as that is known; `sha256` is that of the document's original bytes.
     """
 
     start_index: int
@@ -48,6 +49,9 @@ class Citation:
     start: int
     end: int
     score: float
+    page: int | None = None
+    line: int | None = None
+    sha256: str = ""
 
 
 class Attributor:
@@ -162,6 +166,9 @@ class Attributor:
                 start=evidence.start,
                 end=evidence.end,
                 score=evidence.score,
+                page=passage.page,
+                line=_line(passage, evidence.start),
+                sha256=passage.sha256,
             )
         )
         return space + mark
@@ -181,3 +188,9 @@ class Attributor:
         self._length += len(text)
         self._last = text[-1:] or self._last
         return text
+
+
+def _line(passage: Passage, start: int) -> int | None:
+    if passage.line is None:
+        return None
+    return passage.line + passage.text.count("\n", 0, start - passage.start)

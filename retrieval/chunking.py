@@ -1,65 +1,73 @@
-"""Documents cut into passages: whole paragraphs where they fit, whole sentences where not.
+"""Documents cut into passages along their structure, so that each can stand for itself.
 
 A chunk is a contiguous span of its document, so `text[start:end]` is the chunk, character for
-character. Chunks do not overlap, and together hold everything but white space. In Markdown
-a heading opens a new chunk and the path of headings is kept as context.
+character. Chunks do not overlap, and together hold everything but white space. Paragraphs, lists,
+tables and functions stay whole where they fit, sentences and lines where they do not. In Markdown
+a heading opens a new chunk, in code a function or class does, and the path of headings or names is
+kept as context. A chunk lies on one page.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from retrieval.block import Block, BlockKind, stripped
 from retrieval.document import TextFormat
+from retrieval.outline import ITEM, lines, paragraphs, sections
+from retrieval.program import definitions
 from retrieval.sentences import sentence_spans
 
 CHUNK_WEIGHT = 720
 """Largest weight of a chunk: about 180 tokens, so that title and headings still fit the encoder."""
 
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
 _HEADING_SEPARATOR = " › "
+_NAME_SEPARATOR = "."
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A span of a document: `text` is the document's `text[start:end]`.
 
-    `heading` is the path of Markdown headings above it ("Guide › Install"), "" without any.
+    `heading` is the path of Markdown headings above it ("Guide › Install"), or the qualified name
+    of the function or class ("Shelf.sort"), "" without any. `line` counts from 1; `page` is None
+    where the document has no pages.
     """
 
     text: str
     start: int
     end: int
     heading: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    start: int
-    end: int
-    heading: tuple[str, ...]
-    is_heading: bool = False
-    is_code: bool = False
+    page: int | None = None
+    line: int = 1
 
 
 def chunk(
-    text: str, format: TextFormat = TextFormat.TEXT, max_weight: int = CHUNK_WEIGHT
+    text: str,
+    format: TextFormat = TextFormat.TEXT,
+    max_weight: int = CHUNK_WEIGHT,
+    pages: Sequence[tuple[int, int]] = (),
 ) -> list[Chunk]:
     """Cut `text` into chunks in order; none weighs more than `max_weight`.
 
     The weight of a text is its length with wide (Chinese, Japanese, Korean) characters counted
     four times and other non-Latin ones twice, which follows the tokens an encoder makes of it.
+    `pages` are pairs (offset, page number), ascending.
     """
     if max_weight < 8:
         raise ValueError(f"max_weight must be at least 8, not {max_weight}.")
-    blocks = _markdown_blocks(text) if format is TextFormat.MARKDOWN else _paragraphs(text)
-    return [
-        Chunk(text[start:end], start, end, _HEADING_SEPARATOR.join(heading))
-        for start, end, heading in _packed(text, blocks, max_weight)
-    ]
+    separator = _NAME_SEPARATOR if format.is_code else _HEADING_SEPARATOR
+    chunks: list[Chunk] = []
+    line, counted = 1, 0
+    for first, last, page in _page_spans(text, pages):
+        blocks = _grouped(text, _blocks(text, first, last, format, max_weight), max_weight)
+        for start, end, heading in _packed(text, blocks, max_weight):
+            line += text.count("\n", counted, start)
+            counted = start
+            title = separator.join(heading)
+            chunks.append(Chunk(text[start:end], start, end, title, page, line))
+    return chunks
 
 
 def weight(text: str) -> int:
@@ -75,119 +83,110 @@ def _character_weight(character: str) -> int:
     return 4 if unicodedata.east_asian_width(character) in "WF" else 2
 
 
-def _lines(text: str) -> Iterator[tuple[int, int]]:
-    start = 0
-    while start < len(text):
-        end = text.find("\n", start) + 1 or len(text)
-        yield start, end
-        start = end
+def _fits(text: str, start: int, end: int, limit: int) -> bool:
+    # No character weighs less than 1, so that a long span need not be weighed.
+    return end - start <= limit and weight(text[start:end]) <= limit
 
 
-def _paragraphs(text: str) -> Iterator[_Block]:
-    opened: int | None = None
-    closed = 0
-    for start, end in _lines(text):
-        if text[start:end].isspace():
-            if opened is not None:
-                yield _Block(opened, closed, ())
-            opened = None
-            continue
-        opened = start if opened is None else opened
-        closed = end
-    if opened is not None:
-        yield _Block(opened, closed, ())
+def _page_spans(
+    text: str, pages: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int, int | None]]:
+    if not pages:
+        yield 0, len(text), None
+        return
+    if pages[0][0] > 0:
+        yield 0, pages[0][0], None
+    ends = [*(offset for offset, _ in pages[1:]), len(text)]
+    for (start, number), end in zip(pages, ends, strict=True):
+        yield start, end, number
 
 
-def _markdown_blocks(text: str) -> Iterator[_Block]:
-    path: dict[int, str] = {}
-    for start, end, is_code in _fenced_parts(text):
-        if is_code:
-            yield _Block(start, end, tuple(path.values()), is_code=True)
-        else:
-            yield from _prose_blocks(text, start, end, path)
+def _blocks(text: str, start: int, end: int, format: TextFormat, limit: int) -> Iterator[Block]:
+    if format.is_code:
+        return definitions(text, start, end, format, limit)
+    cut = sections if format is TextFormat.MARKDOWN else paragraphs
+    return cut(text, start, end)
 
 
-def _fenced_parts(text: str) -> Iterator[tuple[int, int, bool]]:
-    opened = 0
-    fence = ""
-    for start, end in _lines(text):
-        match = _FENCE.match(text, start, end)
-        run = match[1] if match else ""
-        if not fence and run:
-            yield opened, start, False
-            opened, fence = start, run
-        elif fence and run[:1] == fence[0] and len(run) >= len(fence):
-            yield opened, end, True
-            opened, fence = end, ""
-    yield opened, len(text), bool(fence)
+def _grouped(text: str, blocks: Iterator[Block], limit: int) -> Iterator[Block]:
+    """Join the items of a list that blank lines part, where the list fits whole."""
+    group: list[Block] = []
+    for block in blocks:
+        if group and not block.follows:
+            yield from _joined(text, group, limit)
+            group = []
+        group.append(block)
+    yield from _joined(text, group, limit)
 
 
-def _prose_blocks(text: str, start: int, end: int, path: dict[int, str]) -> Iterator[_Block]:
-    left = start
-    position = start
-    for line in text[start:end].splitlines(keepends=True):
-        heading = _HEADING.match(line.rstrip("\r\n"))
-        if heading or line.isspace():
-            if text[left:position].strip():
-                yield _Block(left, position, tuple(path.values()))
-            left = position + len(line)
-        if heading:
-            level = len(heading[1])
-            for deeper in [known for known in path if known >= level]:
-                del path[deeper]
-            path[level] = heading[2]
-            yield _Block(position, left, tuple(path.values()), is_heading=True)
-        position += len(line)
-    if text[left:end].strip():
-        yield _Block(left, end, tuple(path.values()))
+def _joined(text: str, group: list[Block], limit: int) -> Sequence[Block]:
+    if len(group) > 1 and _fits(text, group[0].start, group[-1].end, limit):
+        return [replace(group[0], end=group[-1].end)]
+    return group
 
 
 def _packed(
-    text: str, blocks: Iterator[_Block], limit: int
+    text: str, blocks: Iterator[Block], limit: int
 ) -> Iterator[tuple[int, int, tuple[str, ...]]]:
     start = end = 0
     heading: tuple[str, ...] = ()
     titles_only = False
     for block in blocks:
+        opens = block.opens
         for left, right in _pieces(text, block, limit):
-            opens_section = block.is_heading and not titles_only
-            if end > start and (opens_section or weight(text[start:right]) > limit):
+            begins = opens or (block.title and not titles_only)
+            if end > start and (begins or not _fits(text, start, right, limit)):
                 yield start, end, heading
                 start = end
             if end == start:
                 start, titles_only = left, True
-            end, heading = right, block.heading
-            titles_only = titles_only and block.is_heading
+            end, heading, opens = right, block.heading, False
+            titles_only = titles_only and block.title
     if end > start:
         yield start, end, heading
 
 
-def _pieces(text: str, block: _Block, limit: int) -> Iterator[tuple[int, int]]:
-    start, end = _stripped(text, block.start, block.end)
+def _pieces(text: str, block: Block, limit: int) -> Iterator[tuple[int, int]]:
+    start, end = stripped(text, block.start, block.end)
     if start == end:
         return
-    if weight(text[start:end]) <= limit:
+    if _fits(text, start, end, limit):
         yield start, end
         return
-    parts = _code_lines(text, start, end) if block.is_code else sentence_spans(text, start, end)
-    for left, right in parts:
+    for left, right in _parts(text, start, end, block.kind, limit):
         yield from _split_long(text, left, right, limit)
 
 
-def _code_lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    position = start
-    for line in text[start:end].splitlines(keepends=True):
-        left, right = _stripped(text, position, position + len(line))
-        if left < right:
-            yield left, right
-        position += len(line)
+def _parts(
+    text: str, start: int, end: int, kind: BlockKind, limit: int
+) -> Iterator[tuple[int, int]]:
+    if kind is BlockKind.PROSE:
+        yield from sentence_spans(text, start, end)
+    elif kind is BlockKind.LIST:
+        for left, right in _items(text, start, end):
+            whole = _fits(text, left, right, limit)
+            yield from ((left, right),) if whole else sentence_spans(text, left, right)
+    else:
+        for left, right in lines(text, start, end):
+            left, right = stripped(text, left, right)
+            if left < right:
+                yield left, right
+
+
+def _items(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    opened = start
+    for left, _ in lines(text, start, end):
+        if left > opened and ITEM.match(text, left, end):
+            yield stripped(text, opened, left)
+            opened = left
+    yield stripped(text, opened, end)
 
 
 def _split_long(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
-    while weight(text[start:end]) > limit:
+    while not _fits(text, start, end, limit):
         cut = _cut(text, start, end, limit)
-        yield _stripped(text, start, cut)
-        start, _ = _stripped(text, cut, end)
+        yield stripped(text, start, cut)
+        start, _ = stripped(text, cut, end)
     if start < end:
         yield start, end
 
@@ -207,11 +206,3 @@ def _cut(text: str, start: int, end: int, limit: int) -> int:
     while cut > start + 1 and unicodedata.combining(text[cut]):
         cut -= 1
     return cut
-
-
-def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    return start, end

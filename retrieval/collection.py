@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from retrieval.chunking import Chunk
+from retrieval.catalogue import DocumentInfo, catalogue
 from retrieval.document import Document
 from retrieval.errors import (
     CollectionBusy,
@@ -27,7 +27,9 @@ from retrieval.errors import (
     InvalidQuery,
     MissingCollection,
 )
+from retrieval.migration import OLDEST, migrate, version
 from retrieval.schema import Vector
+from retrieval.sqlite_errors import translated
 from retrieval.store import Store, StoredPassage
 from retrieval.vectors import VectorIndex
 
@@ -95,6 +97,7 @@ class Collection:
         self._path = root / name / _FILE
         if not self._path.is_file():
             raise missing(root, name)
+        _bring_up_to_date(root, name, self._path)
         self._identity = _identity(self._path)
         self._store = Store(self._path)
         self._lock = threading.Lock()
@@ -155,6 +158,11 @@ class Collection:
         with self._lock:
             return self._store.document(document_id)
 
+    def documents(self, limit: int, after: str) -> list[DocumentInfo]:
+        """Return up to `limit` documents by their ids, those behind the id `after`."""
+        with self._lock, self._store.healthy():
+            return catalogue(self._store.connection, limit, after)
+
     @contextmanager
     def _current_snapshot(self) -> Iterator[None]:
         with self._lock, self._store.snapshot() as version:
@@ -165,7 +173,7 @@ class Collection:
 
 
 class CollectionWriter:
-    """Writes one collection, made with its first document; locks it for one document at a time."""
+    """Writes one collection, made with its first document; locks it for a transaction at a time."""
 
     def __init__(self, root: Path, name: str, probe: Vector) -> None:
         """Prepare to write; raises `EncoderMismatch` if another encoder made the collection."""
@@ -175,21 +183,27 @@ class CollectionWriter:
         self._store: Store | None = None
         self._identity: tuple[int, int] | None = None
 
-    def digests(self) -> dict[str, str]:
-        """Return the digest of every stored document by its id; empty before the first one."""
-        if not (self._folder / _FILE).is_file():
-            return {}
-        with self._locked() as store:
-            return store.digests()
+    @contextmanager
+    def reading(self) -> Iterator[Store | None]:
+        """Hold the lock and give the collection, None before its first document."""
+        if (self._folder / _FILE).is_file():
+            with self._locked() as store:
+                yield store
+        else:
+            yield None
 
-    def put(self, document: Document, chunks: Sequence[Chunk], vectors: Vector) -> None:
-        """Store a document; it is on disk when this returns. Raises `CollectionBusy`."""
-        with self._locked() as store:
-            store.put(document, chunks, vectors)
+    @contextmanager
+    def writing(self) -> Iterator[Store]:
+        """Hold the lock and commit what is written within; it is on disk when this ends.
+
+        Raises `CollectionBusy`.
+        """
+        with self._locked() as store, store.writing():
+            yield store
 
     def delete(self, document_id: str) -> None:
         """Remove a document. Raises `MissingDocument`, `CollectionBusy`."""
-        with self._locked() as store:
+        with self.writing() as store:
             store.delete(document_id)
 
     def close(self) -> None:
@@ -206,6 +220,9 @@ class CollectionWriter:
             if self._store is None or _identity(path) != self._identity:
                 self.close()
                 self._folder.mkdir(exist_ok=True)
+                if path.is_file():
+                    with translated(path):
+                        migrate(path)
                 self._store = Store.create(path, self._probe)
                 self._identity = _identity(path)
                 _require_same_encoder(self._folder.name, self._store.probe(), self._probe)
@@ -251,6 +268,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _bring_up_to_date(root: Path, name: str, path: Path) -> None:
+    with translated(path):
+        if version(path) == OLDEST:
+            with held(FileLock(root / f".{name}.lock", timeout=LOCK_SECONDS), name):
+                migrate(path)
 
 
 def _require_same_encoder(name: str, stored: Vector, present: Vector) -> None:

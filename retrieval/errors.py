@@ -12,6 +12,7 @@
     ├── EncoderMismatch      vectors of another encoder or of another length
     ├── InvalidEncoder       a folder that holds no usable sentence encoder
     └── UnreadableSource     a file that cannot be read as documents
+        └── EmptySource      a file without any text
 
 Every error is made from one message, so it pickles across process boundaries.
 """
@@ -63,3 +64,7 @@ class InvalidEncoder(RetrievalError, ValueError):
 
 class UnreadableSource(RetrievalError, ValueError):
     """A file or folder that cannot be read as documents."""
+
+
+class EmptySource(UnreadableSource):
+    """A file without any text."""

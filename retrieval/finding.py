@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from retrieval.fusion import fuse
 from retrieval.passage import Passage
+from retrieval.schema import Vector
+from retrieval.store import StoredPassage
 
 NOTHING = -1.0
 
@@ -39,3 +41,29 @@ def best_of(findings: Sequence[Finding], top_k: int) -> list[Passage]:
     by_meaning = sorted(places, key=lambda place: -found[place].similarity)
     ranked = fuse([by_words, by_meaning])[:top_k]
     return [replace(found[place], score=score) for place, score in ranked]
+
+
+def passage_of(
+    collection: str, row: StoredPassage, score: float, direction: Vector, bm25: float
+) -> Passage:
+    """Return a stored passage as a search found it; `direction` is the query's unit vector [d]."""
+    return Passage(
+        passage_id=row.passage_id,
+        document_id=row.document_id,
+        collection=collection,
+        title=row.title,
+        url=row.url,
+        text=row.text,
+        start=row.start,
+        end=row.end,
+        score=score,
+        similarity=float(row.vector @ direction),
+        bm25=bm25,
+        license=row.license,
+        lang=row.lang,
+        file=row.file,
+        page=row.page,
+        line=row.line,
+        sha256=row.sha256,
+        added=row.added or None,
+    )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import builtins
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.chunking import Chunk, chunk
+from retrieval.catalogue import DocumentInfo
 from retrieval.collection import (
     Collection,
     CollectionInfo,
@@ -23,12 +24,15 @@ from retrieval.collection import (
     valid_name,
 )
 from retrieval.document import Document
-from retrieval.errors import EncoderMismatch, InvalidQuery, MissingCollection
-from retrieval.finding import NOTHING, Finding
+from retrieval.errors import EncoderMismatch, InvalidQuery, MissingCollection, UnreadableSource
+from retrieval.finding import NOTHING, Finding, passage_of
 from retrieval.fusion import fuse
+from retrieval.ingestion import FileResult, Ingestion
+from retrieval.intake import Intake
+from retrieval.labels import Labels
+from retrieval.original import Original
 from retrieval.passage import Passage
 from retrieval.schema import Vector
-from retrieval.store import StoredPassage
 from retrieval.vectors import unit
 from retrieval.words import query_words
 
@@ -37,9 +41,6 @@ SEARCH_DEPTH = 50
 
 QUERY_WORDS = 64
 """Distinct words of a query that are searched for."""
-
-ENCODED_TOGETHER = 64
-"""Passages that are gathered before the encoder is called while adding."""
 
 PROBE = "Every collection remembers the encoder that made it by its vector of this sentence."
 """The text whose vector identifies an encoder."""
@@ -79,11 +80,56 @@ class Index:
         """
         valid_name(collection)
         self._root.mkdir(parents=True, exist_ok=True)
-        writer = CollectionWriter(self._root, collection, self._probe)
-        try:
-            return self._add(writer, documents, progress or (lambda done: None))
-        finally:
-            writer.close()
+        done = written = 0
+
+        def tell() -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(done)
+
+        with self._writer(collection) as writer:
+            intake = Intake(writer, self._encode)
+            for document in documents:
+                written += intake.add(document, done=tell) > 0
+            intake.flush()
+        return written
+
+    def ingest(
+        self,
+        collection: str,
+        files: Iterable[Original | Document | UnreadableSource],
+        labels: Labels | None = None,
+        report: Callable[[FileResult], None] | None = None,
+        *,
+        encoded: Callable[[int], None] | None = None,
+        prune: Sequence[Path] = (),
+    ) -> builtins.list[FileResult]:
+        """Add files, making the collection if need be, and return what became of each.
+
+        A fault of one file is told in its result and the rest goes on. `report` is called with a
+        result once what it tells is on disk, `encoded` with the number of passages that the encoder
+        has just done. What was added from the folders `prune` and is gone from there is removed.
+        Raises `InvalidName`, `EncoderMismatch`, `CollectionBusy`; what was reported stays.
+        """
+        valid_name(collection)
+        self._root.mkdir(parents=True, exist_ok=True)
+        results: builtins.list[FileResult] = []
+
+        def tell(result: FileResult) -> None:
+            results.append(result)
+            if report is not None:
+                report(result)
+
+        with self._writer(collection) as writer:
+            intake = Intake(writer, self._encode, encoded)
+            ingestion = Ingestion(writer, intake, labels or Labels(), tell)
+            for file in files:
+                ingestion.take(file)
+            for folder in prune:
+                ingestion.prune(folder)
+            ingestion.finish()
+        return results
 
     def list(self) -> builtins.list[CollectionInfo]:
         """Return the figures of every collection, by name."""
@@ -98,11 +144,21 @@ class Index:
             remove_collection(self._root, collection)
             return
         self._open(collection)
-        writer = CollectionWriter(self._root, collection, self._probe)
-        try:
+        with self._writer(collection) as writer:
             writer.delete(document_id)
-        finally:
-            writer.close()
+
+    def info(self, collection: str) -> CollectionInfo:
+        """Return the figures of one collection. Raises `MissingCollection`."""
+        return self._open(collection).info()
+
+    def documents(
+        self, collection: str, limit: int = 100, after: str = ""
+    ) -> builtins.list[DocumentInfo]:
+        """Return up to `limit` documents by their ids, those behind the id `after`.
+
+        Raises `MissingCollection`.
+        """
+        return self._open(collection).documents(limit, after)
 
     def document(self, collection: str, document_id: str) -> Document:
         """Return a stored document. Raises `MissingCollection`, `MissingDocument`."""
@@ -199,46 +255,13 @@ class Index:
             self._opened[name] = Collection(self._root, name, self._probe)
             return self._opened[name]
 
-    def _add(
-        self,
-        writer: CollectionWriter,
-        documents: Iterable[Document],
-        progress: Callable[[int], None],
-    ) -> int:
-        done = written = 0
-        for group in _groups(documents, writer.digests()):
-            texts = [_embedded(document, part) for document, chunks in group for part in chunks]
-            vectors = self._encode(texts) if texts else np.empty((0, 0), dtype=np.float32)
-            for document, chunks in group:
-                if chunks:
-                    writer.put(document, chunks, vectors[: len(chunks)])
-                    vectors = vectors[len(chunks) :]
-                    written += 1
-                done += 1
-                progress(done)
-        return written
-
-
-def _groups(
-    documents: Iterable[Document], stored: dict[str, str]
-) -> Iterator[list[tuple[Document, list[Chunk]]]]:
-    group: list[tuple[Document, list[Chunk]]] = []
-    waiting = 0
-    for document in documents:
-        unchanged = stored.get(document.id) == document.digest
-        chunks = [] if unchanged else chunk(document.text, document.format)
-        stored[document.id] = document.digest
-        group.append((document, chunks))
-        waiting += max(1, len(chunks))
-        if waiting >= ENCODED_TOGETHER:
-            yield group
-            group, waiting = [], 0
-    yield group
-
-
-def _embedded(document: Document, chunk: Chunk) -> str:
-    context = [part for part in (document.title, chunk.heading) if part]
-    return "\n".join([*context, chunk.text])
+    @contextmanager
+    def _writer(self, collection: str) -> Iterator[CollectionWriter]:
+        writer = CollectionWriter(self._root, collection, self._probe)
+        try:
+            yield writer
+        finally:
+            writer.close()
 
 
 def _fused(rankings: Sequence[Ranking], depth: int) -> list[tuple[_Item, float]]:
@@ -263,23 +286,5 @@ def _best(
         keys = [key for owner, key in scores if owner == place]
         for row, bm25 in collection.passages(keys, query, ranking).values():
             item = (place, row.key)
-            found[item] = _passage(collection.name, row, scores[item], direction, bm25)
+            found[item] = passage_of(collection.name, row, scores[item], direction, bm25)
     return [found[item] for item in scores if item in found]
-
-
-def _passage(
-    collection: str, row: StoredPassage, score: float, direction: Vector, bm25: float
-) -> Passage:
-    return Passage(
-        passage_id=row.passage_id,
-        document_id=row.document_id,
-        collection=collection,
-        title=row.title,
-        url=row.url,
-        text=row.text,
-        start=row.start,
-        end=row.end,
-        score=score,
-        similarity=float(row.vector @ direction),
-        bm25=bm25,
-    )

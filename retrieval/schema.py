@@ -12,18 +12,43 @@ import numpy.typing as npt
 Vector = npt.NDArray[np.float32]
 """A vector [d] or a matrix of them [n, d]."""
 
-VERSION = 1
+VERSION = 2
 """Version of the schema, kept in the file as `PRAGMA user_version`."""
 
-_SCHEMA = """
+SEGMENT = 16_384
+"""Characters of a row of `texts`: a passage of a long document is read without all of it."""
+
+FILES = """
+CREATE TABLE files (
+    key INTEGER PRIMARY KEY, root TEXT NOT NULL, path TEXT NOT NULL,
+    sha256 TEXT NOT NULL DEFAULT '', recipe TEXT NOT NULL DEFAULT '', UNIQUE (root, path)
+);
+"""
+"""Files that documents came from; `sha256` is empty until all of the file's documents are in."""
+
+TEXTS = """
+CREATE TABLE texts (
+    document INTEGER NOT NULL REFERENCES documents (key), number INTEGER NOT NULL,
+    text TEXT NOT NULL, PRIMARY KEY (document, number)
+);
+"""
+"""The documents' texts, `SEGMENT` characters a row."""
+
+_DOCUMENTS = """
 CREATE TABLE documents (
     key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, digest TEXT NOT NULL, title TEXT NOT NULL,
     url TEXT NOT NULL, license TEXT NOT NULL, source TEXT NOT NULL, format TEXT NOT NULL,
-    text TEXT NOT NULL
+    lang TEXT NOT NULL DEFAULT '', metadata TEXT NOT NULL DEFAULT '{}',
+    file TEXT NOT NULL DEFAULT '', sha256 TEXT NOT NULL DEFAULT '',
+    pages TEXT NOT NULL DEFAULT '[]', added REAL NOT NULL DEFAULT 0,
+    origin INTEGER REFERENCES files (key)
 );
+"""
+_PASSAGES = """
 CREATE TABLE passages (
     key INTEGER PRIMARY KEY AUTOINCREMENT, document INTEGER NOT NULL REFERENCES documents (key),
     number INTEGER NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL, heading TEXT NOT NULL,
+    page INTEGER, line INTEGER,
     UNIQUE (document, number)
 );
 CREATE TABLE vectors (key INTEGER PRIMARY KEY REFERENCES passages (key), vector BLOB NOT NULL);
@@ -33,6 +58,10 @@ CREATE VIRTUAL TABLE words USING fts5 (
     tokenize = "porter unicode61 remove_diacritics 0 categories 'L* N* Co M*' tokenchars '+#'"
 );
 """
+ORIGINS = "CREATE INDEX documents_origin ON documents (origin);"
+"""Finds the documents of a file."""
+
+_SCHEMA = FILES + _DOCUMENTS + TEXTS + _PASSAGES + ORIGINS
 
 
 def make_file(path: Path, probe: Vector) -> None:
@@ -54,6 +83,11 @@ def make_file(path: Path, probe: Vector) -> None:
     unfinished.rename(path)
     _sync(path.parent)
     _sync(path.parent.parent)
+
+
+def segments(text: str) -> list[tuple[int, str]]:
+    """Return the rows (number, text) that `texts` keeps of a text."""
+    return [(at // SEGMENT, text[at : at + SEGMENT]) for at in range(0, len(text), SEGMENT)]
 
 
 def blob(vector: Vector) -> bytes:

@@ -91,7 +91,9 @@ def _sentences(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
         while after < stop and text[after].isspace():
             after += 1
         following = text[after] if after < stop else ""
-        if is_sentence_end(text[left : match.end()], text[match.end() : after], following):
+        # Only so much of it matters; without the bound, text that never ends would cost its square.
+        before = text[max(left, match.end() - _LOOK_BEHIND) : match.end()]
+        if is_sentence_end(before, text[match.end() : after], following):
             yield from _trimmed(text, left, match.end())
             left = after
     yield from _trimmed(text, left, stop)

@@ -1,9 +1,9 @@
 """The SQLite file of one collection: documents, passages, vectors and the word index.
 
-The file is the only truth of a collection. It runs in WAL mode with synchronous=FULL, and a
-document is replaced in one transaction: what `put` returned from survives a crash, and a
-reader sees a document whole or not at all. Texts are kept once; passages are offsets into
-them. Words are kept in an FTS5 table, which computes BM25 (k1 = 1.2, b = 0.75).
+The file is the only truth of a collection. It runs in WAL mode with synchronous=FULL, and
+documents are written in transactions: what was committed survives a crash, and a reader sees a
+document whole or not at all. Texts are kept once; passages are offsets into them. Words are kept
+in an FTS5 table, which computes BM25 (k1 = 1.2, b = 0.75).
 """
 
 from __future__ import annotations
@@ -19,15 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.chunking import Chunk
-from retrieval.document import Document, TextFormat
-from retrieval.errors import (
-    CollectionBusy,
-    CorruptCollection,
-    MissingDocument,
-    RetrievalError,
-    StorageFailed,
-)
-from retrieval.schema import VERSION, Vector, blob, make_file
+from retrieval.document import Document
+from retrieval.errors import CorruptCollection, MissingDocument
+from retrieval.records import DOCUMENT, PASSAGE_TEXT, document_of, document_row
+from retrieval.schema import VERSION, Vector, blob, make_file, segments
+from retrieval.sqlite_errors import translated
 from retrieval.words import words
 
 TITLE_WEIGHT = 1.0
@@ -36,7 +32,10 @@ TITLE_WEIGHT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class StoredPassage:
-    """A row of the file: one passage with its document's provenance and its vector."""
+    """A row of the file: one passage with its document's provenance and its vector.
+
+    See `retrieval.passage.Passage`; `added` is 0 where it is not known.
+    """
 
     key: int
     passage_id: str
@@ -46,6 +45,13 @@ class StoredPassage:
     text: str
     start: int
     end: int
+    license: str
+    lang: str
+    file: str
+    page: int | None
+    line: int | None
+    sha256: str
+    added: float
     vector: Vector
 
 
@@ -61,7 +67,7 @@ class Store:
         self._connection = sqlite3.connect(
             path, timeout=30.0, isolation_level=None, check_same_thread=False
         )
-        with self._healthy():
+        with self.healthy():
             self._execute("PRAGMA foreign_keys = ON")
             self._execute("PRAGMA synchronous = FULL")
             self._execute(f"PRAGMA query_only = {'OFF' if writable else 'ON'}")
@@ -80,40 +86,50 @@ class Store:
         `probe` is the encoder's vector of a fixed text, kept to recognise the encoder later.
         """
         if not path.exists():
-            try:
+            with translated(path):
                 make_file(path, probe)
-            except sqlite3.Error as error:
-                raise _refused(path, error) from error
         return cls(path, writable=True)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for what keeps tables of its own in the file."""
+        return self._connection
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
     @contextmanager
+    def healthy(self) -> Iterator[None]:
+        """Turn SQLite's errors into those of `retrieval.errors`."""
+        with translated(self._path):
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Commit what is written within, all of it or nothing."""
+        with self.healthy(), self._transaction("BEGIN IMMEDIATE"):
+            yield
+
+    @contextmanager
     def snapshot(self) -> Iterator[int]:
         """Hold one state of the file for reading; gives a number that others' commits change."""
-        with self._healthy(), self._transaction("BEGIN"):
+        with self.healthy(), self._transaction("BEGIN"):
             self._integer("SELECT count(*) FROM encoder")  # starts the read transaction
             yield self._integer("PRAGMA data_version")
 
     def probe(self) -> Vector:
         """Return the vector of the fixed text by the encoder that made this collection."""
-        with self._healthy():
+        with self.healthy():
             return _vector(self._execute("SELECT probe FROM encoder").fetchone()[0])
 
     def counts(self) -> tuple[int, int]:
         """Return the numbers of documents and of passages."""
-        with self._healthy():
+        with self.healthy():
             return (
                 self._integer("SELECT count(*) FROM documents"),
                 self._integer("SELECT count(*) FROM passages"),
             )
-
-    def digests(self) -> dict[str, str]:
-        """Return the digest of every document by its id."""
-        with self._healthy():
-            return dict(self._execute("SELECT id, digest FROM documents"))
 
     def keys(self) -> npt.NDArray[np.int64]:
         """Return the keys of all passages: int64, ascending."""
@@ -145,65 +161,70 @@ class Store:
     def passages(self, keys: Sequence[int]) -> Iterator[StoredPassage]:
         """Yield the passages of these keys that still exist, in no particular order."""
         rows = self._execute(
-            "SELECT p.key, d.id || '#' || p.number, d.id, d.title, d.url, "
-            "substr(d.text, p.start + 1, p.end - p.start), p.start, p.end, v.vector "
+            f"SELECT p.key, d.id || '#' || p.number, d.id, d.title, d.url, {PASSAGE_TEXT}, "
+            "p.start, p.end, d.license, d.lang, d.file, p.page, p.line, d.sha256, d.added, "
+            "v.vector "
             "FROM passages p JOIN documents d ON d.key = p.document JOIN vectors v USING (key) "
             f"WHERE p.key IN ({_integers(keys)})"
         )
         for row in rows:
-            key, passage_id, document_id, title, url, text, start, end, packed = row
-            vector = _vector(packed)
-            yield StoredPassage(key, passage_id, document_id, title, url, text, start, end, vector)
+            yield StoredPassage(*(*row[:-1], _vector(row[-1])))
+
+    def digest(self, document_id: str) -> str | None:
+        """Return the digest of a stored document, None where there is none of this id."""
+        with self.healthy():
+            row = self._execute(
+                "SELECT digest FROM documents WHERE id = ?", (document_id,)
+            ).fetchone()
+        return None if row is None else str(row[0])
 
     def document(self, document_id: str) -> Document:
         """Return a stored document. Raises `MissingDocument`."""
-        with self._healthy():
-            row = self._execute(
-                "SELECT id, title, text, url, license, source, format FROM documents WHERE id = ?",
-                (document_id,),
-            ).fetchone()
-        if row is None:
+        with self.healthy():
+            row = self._execute(f"SELECT {DOCUMENT} FROM documents d WHERE id = ?", (document_id,))
+            found = row.fetchone()
+        if found is None:
             raise self._missing(document_id)
-        id, title, text, url, license, source, form = row
-        return Document(id, title, text, url, license, source, TextFormat(form))
+        return document_of(found)
 
-    def put(self, document: Document, chunks: Sequence[Chunk], vectors: Vector) -> None:
-        """Store or replace a document with its chunks and their vectors [len(chunks), d]."""
-        with self._healthy(), self._transaction("BEGIN IMMEDIATE"):
-            self._delete(document.id)
-            cursor = self._execute(
-                "INSERT INTO documents (id, digest, title, url, license, source, format, text) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(document.id, document.digest, document.title, document.url),
-                    *(document.license, document.source, document.format.value, document.text),
-                ),
-            )
-            owner = cursor.lastrowid
-            for number, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True), start=1):
-                self._put_passage(owner, number, document.title, chunk, vector)
-
-    def delete(self, document_id: str) -> None:
-        """Remove a document with its passages. Raises `MissingDocument`."""
-        with self._healthy(), self._transaction("BEGIN IMMEDIATE"):
-            if not self._delete(document_id):
-                raise self._missing(document_id)
-
-    def _put_passage(
-        self, owner: int | None, number: int, title: str, chunk: Chunk, vector: Vector
+    def put(
+        self,
+        document: Document,
+        chunks: Sequence[Chunk],
+        vectors: Vector,
+        origin: int | None = None,
     ) -> None:
-        key = self._execute(
-            "INSERT INTO passages (document, number, start, end, heading) VALUES (?, ?, ?, ?, ?)",
-            (owner, number, chunk.start, chunk.end, chunk.heading),
+        """Store or replace a document with its chunks and their vectors [len(chunks), d].
+
+        `origin` is the key of the file that it came from. Only within `writing`.
+        """
+        self.remove(document.id)
+        row = document_row(document) | {"origin": origin}
+        owner = self._execute(
+            f"INSERT INTO documents ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
+            tuple(row.values()),
         ).lastrowid
-        self._execute("INSERT INTO vectors VALUES (?, ?)", (key, blob(vector)))
-        context = " ".join(words(f"{title}\n{chunk.heading}"))
+        self._connection.executemany(
+            "INSERT INTO texts VALUES (?, ?, ?)",
+            ((owner, *segment) for segment in segments(document.text)),
+        )
+        for number, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True), start=1):
+            self._put_passage(owner, number, document.title, chunk, vector)
+
+    def stamp(self, document: Document, origin: int | None) -> None:
+        """Note where an unchanged document comes from now. Only within `writing`."""
         self._execute(
-            "INSERT INTO words (rowid, title, body) VALUES (?, ?, ?)",
-            (key, context, " ".join(words(chunk.text))),
+            "UPDATE documents SET file = ?, sha256 = ?, origin = ? WHERE id = ?",
+            (document.file, document.original_sha256, origin, document.id),
         )
 
-    def _delete(self, document_id: str) -> bool:
+    def delete(self, document_id: str) -> None:
+        """Remove a document with its passages. Raises `MissingDocument`. Only within `writing`."""
+        if not self.remove(document_id):
+            raise self._missing(document_id)
+
+    def remove(self, document_id: str) -> bool:
+        """Remove a document if it is there, and say whether it was. Only within `writing`."""
         row = self._execute("SELECT key FROM documents WHERE id = ?", (document_id,)).fetchone()
         if row is None:
             return False
@@ -211,8 +232,29 @@ class Store:
         self._execute(f"DELETE FROM words WHERE rowid IN ({passages})", row)
         self._execute(f"DELETE FROM vectors WHERE key IN ({passages})", row)
         self._execute("DELETE FROM passages WHERE document = ?", row)
+        self._execute("DELETE FROM texts WHERE document = ?", row)
+        # Its file is no longer all in, so that adding it again brings the document back.
+        self._execute(
+            "UPDATE files SET sha256 = '' WHERE key = (SELECT origin FROM documents WHERE key = ?)",
+            row,
+        )
         self._execute("DELETE FROM documents WHERE key = ?", row)
         return True
+
+    def _put_passage(
+        self, owner: int | None, number: int, title: str, chunk: Chunk, vector: Vector
+    ) -> None:
+        key = self._execute(
+            "INSERT INTO passages (document, number, start, end, heading, page, line) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (owner, number, chunk.start, chunk.end, chunk.heading, chunk.page, chunk.line),
+        ).lastrowid
+        self._execute("INSERT INTO vectors VALUES (?, ?)", (key, blob(vector)))
+        context = " ".join(words(f"{title}\n{chunk.heading}"))
+        self._execute(
+            "INSERT INTO words (rowid, title, body) VALUES (?, ?, ?)",
+            (key, context, " ".join(words(chunk.text))),
+        )
 
     def _missing(self, document_id: str) -> MissingDocument:
         return MissingDocument(
@@ -234,27 +276,6 @@ class Store:
         finally:
             if self._connection.in_transaction:
                 self._execute("ROLLBACK")
-
-    @contextmanager
-    def _healthy(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _refused(self._path, error) from error
-
-
-def _refused(path: Path, error: sqlite3.Error) -> RetrievalError:
-    name = path.parent.name
-    # Errors of the sqlite3 module itself, not of SQLite, carry no code.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return CorruptCollection(
-            f"The file of collection {name!r} is damaged ({error}); "
-            "remove the collection and add its documents again."
-        )
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return CollectionBusy(f"Collection {name!r} is locked by another program: {error}.")
-    return StorageFailed(f"Collection {name!r} cannot be read or written: {error}.")
 
 
 def _integers(values: Sequence[int]) -> str:

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from orchestrator import AsyncClient, AsyncStream, Client
+from orchestrator.client_collections import AsyncCollections
 from orchestrator.wire import (
     Annotation,
     ChatCompletion,
@@ -202,12 +203,16 @@ def vector(text: str, model: str) -> list[float] | str:
 class FromAsync:
     """`AsyncClient` and its streams, driven from a thread, so that one test serves both twins."""
 
-    def __init__(self, portal: BlockingPortal, twin: AsyncClient | AsyncStream) -> None:
+    def __init__(
+        self, portal: BlockingPortal, twin: AsyncClient | AsyncStream | AsyncCollections
+    ) -> None:
         self._portal = portal
         self._twin = twin
 
     def __getattr__(self, name: str) -> object:
         value = getattr(self._twin, "aclose" if name == "close" else name)
+        if isinstance(value, AsyncCollections):
+            return FromAsync(self._portal, value)
         return self._awaited(value) if callable(value) else value
 
     def __repr__(self) -> str:

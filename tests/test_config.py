@@ -227,11 +227,13 @@ def test_a_wrong_language_or_price_is_named(key: str, value: object) -> None:
 def test_all_faults_of_one_section_are_listed_at_once() -> None:
     assert faults(body(router={"topk": 3, "top_p": 7, "wieghts": "x", "threads": 0})) == [
         "`router.topk` is not a known key; did you mean `top_k`? Allowed: deployment, "
-        "evidence, explore, gates, load_balance, max_risk, max_sessions, min_confidence, "
-        "min_weight, sampled_per_hour, session_ttl_s, threads, top_k, top_p, versions, weights.",
+        "evidence, explore, first_stage, gates, load_balance, max_risk, max_sessions, "
+        "min_confidence, min_weight, sampled_per_hour, session_ttl_s, threads, top_k, top_p, "
+        "versions, weights.",
         "`router.wieghts` is not a known key; did you mean `weights`? Allowed: deployment, "
-        "evidence, explore, gates, load_balance, max_risk, max_sessions, min_confidence, "
-        "min_weight, sampled_per_hour, session_ttl_s, threads, top_k, top_p, versions, weights.",
+        "evidence, explore, first_stage, gates, load_balance, max_risk, max_sessions, "
+        "min_confidence, min_weight, sampled_per_hour, session_ttl_s, threads, top_k, top_p, "
+        "versions, weights.",
         "`router.top_p` must be less than or equal to 1, but 7 was found.",
         "`router.threads` must be greater than or equal to 1, but 0 was found.",
     ]

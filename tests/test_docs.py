@@ -25,6 +25,7 @@ from in_process import Service, configuration, serving
 
 from orchestrator import __version__
 from orchestrator.cli.root import cli
+from orchestrator.collection_wire import SearchRequest
 from orchestrator.config import DEFAULT_FILE, Config
 from orchestrator.errors import SERVED
 from orchestrator.request import ChatRequest, EmbeddingsRequest, FeedbackRequest
@@ -54,6 +55,7 @@ SCHEMAS = {
     "/v1/route": ChatRequest,
     "/v1/embeddings": EmbeddingsRequest,
     "/v1/feedback": FeedbackRequest,
+    "/v1/collections/handbook/search": SearchRequest,
 }
 
 
@@ -199,6 +201,8 @@ def test_a_curl_asks_for_what_is_served(place: str, words: list[str]) -> None:
     path = next(word for word in words if word.startswith("http")).removeprefix(ADDRESS)
     if "-d" in words:
         SCHEMAS[path].model_validate_json(words[words.index("-d") + 1])
+    elif "-F" in words:
+        assert path == "/v1/collections/handbook/documents"
     else:
         assert path in ("/v1/models", "/healthz", "/readyz", "/metrics"), place
 

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -77,3 +78,35 @@ def test_a_half_made_collection_is_no_obstacle(tmp_path: Path) -> None:
     assert index.list() == []
     index.add("fruit", [Document("a", "A", "Apples grow on trees.")])
     assert [info.documents for info in index.list()] == [1]
+
+
+def test_twenty_kills_in_the_middle_lose_nothing_and_leave_no_halves(tmp_path: Path) -> None:
+    folder, root = tmp_path / "folder", tmp_path / "root"
+    folder.mkdir()
+    script = REPOSITORY / "tests" / "kill_ingestion.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), str(root), "20", "7"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"},
+    )
+    *rounds, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sum(row["killed"] for row in rounds) == 20
+    assert sum(row["killed"] and bool(row["acknowledged"]) for row in rounds) >= 5
+    known: dict[str, str] = {}
+    for row in rounds:
+        assert (row["check"], row["halves"]) == ("ok", 0)
+        for line in row["acknowledged"]:
+            name, outcome = line.split()
+            assert outcome in ("added", "unchanged")
+            known[name] = row["files"][name]
+            assert name in row["complete"]
+        # What was acknowledged is there as it was then, or as its file is now.
+        for name, text in known.items():
+            assert row["texts"][name] in (text, row["files"][name])
+        known = {name: row["texts"][name] for name in known}
+        for name in row["complete"]:
+            assert name in row["texts"]
+    assert last["texts"] == last["files"]
+    assert (last["check"], last["halves"]) == ("ok", 0)

@@ -113,7 +113,9 @@ def test_json_lines_are_read(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     row = {"id": "1", "title": "T", "text": "One\u2028two", "url": "u", "license": None, "more": 3}
     file.write_text(json.dumps(row, ensure_ascii=False) + "\n\n")
-    assert list(read_documents(file)) == [Document("1", "T", "One\u2028two", "u")]
+    assert list(read_documents(file)) == [
+        Document("1", "T", "One\u2028two", "u", file="rows.jsonl")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -135,16 +137,16 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(UnreadableSource, match=r"latin\.txt.*not UTF-8 \(byte 3\)"):
+    (tmp_path / "mixed.txt").write_bytes("é\n".encode() + b"caf\xe9")
+    with pytest.raises(UnreadableSource, match=r"mixed\.txt.*mixes encodings"):
         list(read_documents(tmp_path))
-    (tmp_path / "data.pdf").write_bytes(b"%PDF")
+    (tmp_path / "data.xyz").write_bytes(b"\0")
     for path, reason in (
-        (tmp_path / "data.pdf", "is not one of"),
+        (tmp_path / "data.xyz", "is binary; read are text"),
         (tmp_path / "absent", "There is no file or folder"),
     ):
         with pytest.raises(UnreadableSource, match=reason):
             list(read_documents(path))
-    (tmp_path / "latin.txt").unlink()
+    (tmp_path / "mixed.txt").unlink()
     with pytest.raises(UnreadableSource, match="holds no"):
         list(read_documents(tmp_path))

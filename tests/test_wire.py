@@ -59,7 +59,7 @@ def completion() -> wire.ChatCompletion:
 def test_the_report_has_exactly_the_promised_keys() -> None:
     promised = (
         "decision_id router_version mode reason fallback experts candidates k method weighting"
-        " grounding timings_ms explored propensity"
+        " grounding timings_ms stage explored propensity"
     )
     assert set(json.loads(REPORT.model_dump_json())) == set(promised.split())
     assert set(REPORT.experts[0].model_dump()) == {"name", "weight", "probability"}
