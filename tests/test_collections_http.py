@@ -175,11 +175,12 @@ def test_a_wrong_body_is_refused(http: httpx.Client, body: dict[str, Any], param
 
 def test_what_is_too_large_is_refused_declared_or_not(http: httpx.Client) -> None:
     large = b"word " * 50_000
+    head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'
     for response in (
         upload(http, ("a.txt", large)),
         http.post(
             "/v1/collections/made/documents",
-            content=iter([b"--x\r\n", *[large[:50_000]] * 5]),
+            content=iter([head, *[large[:50_000]] * 5]),
             headers={"content-type": "multipart/form-data; boundary=x"},
         ),
         http.post("/v1/collections/made/documents", json={"documents": [large.decode()]}),

@@ -308,6 +308,9 @@ def test_health_readiness_and_description(http: httpx.Client) -> None:
         "/v1/models",
         "/v1/models/{name}",
     }
+    one = "/v1/collections/{name}"
+    collections = {"/v1/collections", one, f"{one}/search", f"{one}/documents"}
+    served |= {*collections, f"{one}/documents/{{document_id}}"}
     assert served | {"/healthz", "/readyz", "/metrics"} == set(paths)
     chat = paths[CHAT]["post"]["responses"]
     assert {"200", "400", "404", "413", "415", "429", "503"} <= set(chat)

@@ -105,7 +105,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 def test_errors_pickle_and_share_a_root() -> None:
     kinds = [kind for kind in vars(retrieval_errors).values() if isinstance(kind, type)]
-    assert len(kinds) == 12
+    assert len(kinds) == 13
     for kind in kinds:
         again = pickle.loads(pickle.dumps(kind("What was wrong.")))
         assert type(again) is kind
