@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from orchestrator.attachment_kind import may_be_declared
 from orchestrator.content import FileData
 from orchestrator.errors import InvalidRequest
 
@@ -34,7 +35,7 @@ _ALLOWED = "UTF-8 text: plain text, Markdown, source code, JSON, YAML, XML, CSV 
 _DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 # What could end the frame, or look like a turn of the conversation to a chat template.
-_MARKUP = re.compile(r"<(?=\||\s*/?\s*attachment\b)", re.IGNORECASE)
+_MARKUP = re.compile(r"<(?=\||\s*(?:/\s*)?attachment\b)", re.IGNORECASE)
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f<>\"&]+")
 
 
@@ -50,8 +51,8 @@ class Attachment:
     def kinds(self) -> tuple[str, ...]:
         """What experts may declare to be for: its ending (`.py`) and its media type."""
         ending = PurePosixPath(self.name.replace("\\", "/")).suffix.lower()
-        known = () if self.media_type in _UNKNOWN_TYPES else (self.media_type,)
-        return ((ending,) if len(ending) > 1 else ()) + known
+        # What nobody can declare tells nothing, and may be a part of a sentence.
+        return tuple(kind for kind in (ending, self.media_type) if may_be_declared(kind))
 
     def framed(self) -> str:
         """The text between marks that it cannot contain, with name and type, as a prompt has it."""

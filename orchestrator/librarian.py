@@ -15,6 +15,8 @@ from retrieval.finding import NOTHING, Finding, best_of
 from retrieval.passage import Passage
 from router.decision import Decision
 from router.evidence import Clue
+from router.second_stage import weigh
+from router.situation import Situation
 
 
 class Librarian:
@@ -55,8 +57,10 @@ class Librarian:
             InvalidRequest, NotFound: the caller named a collection that cannot be.
         """
         top_k = self._config.retrieval.top_k
+        # The decision's vector is of all that was heard, attached files included.
+        vector = decision.vector if task.query == task.said else None
         try:
-            found = await self._retriever.search(task.query, decision.vector, names, top_k, trace)
+            found = await self._retriever.search(task.query, vector, names, top_k, trace)
         except InvalidName as error:
             raise InvalidRequest(str(error), param="routing.collections") from error
         missing = set(names) - {finding.collection for finding in found}
@@ -69,11 +73,14 @@ class Librarian:
             )
         return found
 
-    def clues(self, task: Task, findings: Sequence[Finding]) -> dict[str, Clue]:
-        """For each expert that may answer the closest finding in a collection of its own."""
-        experts = self._config.experts
+    def weigh(
+        self, task: Task, decision: Decision, findings: Sequence[Finding], situation: Situation
+    ) -> Decision:
+        """The decision taken again, with the closest finding for each expert that may answer."""
+        experts, general = self._config.experts, self._config.generalist
         readers = {name: experts[name].collections for name in self.candidates(task)}
-        return clues(readers, findings)
+        given = clues(readers, findings), general, task.overrides, situation
+        return weigh(decision, *given, disabled=self._config.disabled, key=task.key)
 
     def pick(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -37,13 +38,15 @@ from orchestrator.timings import Timings
 from orchestrator.wire import RoutingReport
 from retrieval.attribution import Citation
 from retrieval.embeddings import Embeddings
+from retrieval.errors import RetrievalError
 from retrieval.finding import Finding
 from retrieval.passage import Passage
 from router.decision import Decision
 from router.features import ConversationError
 from router.overrides import OverrideError, Overrides
-from router.second_stage import weigh
 from router.situation import Situation
+
+logger = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 5.0
 
@@ -161,16 +164,14 @@ class Pipeline:
         if self._librarian.weighs(task, decision):
             with self._telemetry.span("collegium.weigh", trace) as span:
                 names = self._librarian.shelves(task, self._librarian.candidates(task))
-                findings = await self._search(task, decision, names, carrier(span))
-                decision = weigh(
-                    decision,
-                    self._librarian.clues(task, findings),
-                    self._config.generalist,
-                    task.overrides,
-                    situation,
-                    disabled=self._config.disabled,
-                    key=task.key,
-                )
+                try:
+                    findings = await self._search(task, decision, names, carrier(span))
+                except RetrievalError as error:
+                    # Else a collection that cannot be read would stop requests for every expert.
+                    logger.warning("no evidence for %s: %s", task.id, error)
+                    span.record_exception(error)
+                else:
+                    decision = self._librarian.weigh(task, decision, findings, situation)
                 span.set_attributes(describe(decision))
         if self._recorder is not None:
             self._recorder.note(task, decision, situation, kind)

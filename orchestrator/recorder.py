@@ -126,5 +126,5 @@ def logged(
         overrides=task.overrides,
         situation=situation,
         read=read,
-        text=task.query if keep_text and task.store else None,
+        text=task.said if keep_text and task.store else None,
     )

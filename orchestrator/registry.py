@@ -13,7 +13,7 @@ from experts.store import default_home
 from orchestrator.config import Config
 from router.bars import Bar
 from router.conformal import promised_confidence
-from router.evidence import Scale
+from router.evidence import EVIDENCE_FILE, EvidenceError, Scale
 from router.gate import Gate
 from router.policy import Policy
 from router.versions import Registry, Standards
@@ -57,4 +57,13 @@ def open_scale(config: Config) -> Scale | None:
     Raises:
         EvidenceError: the file cannot be used.
     """
-    return Scale.load(open_registry(config).folder) if config.router.evidence else None
+    if not config.router.evidence:
+        return None
+    scale = Scale.load(open_registry(config).folder)
+    made, present = scale.metadata.get("encoder"), config.encoder.source
+    if made not in (None, present):
+        raise EvidenceError(
+            f"{EVIDENCE_FILE} was fitted to the encoder {made!r}, the present one is {present!r}: "
+            "run `collegium train evidence` again, or delete the file."
+        )
+    return scale

@@ -37,8 +37,9 @@ def gather_sightings(
         raise DatasetError("no expert declares `collections`: there is no evidence to weigh.")
     gate, encoder = open_registry(config).acting(), open_encoder(config, threads)
     experts = list(config.experts)
-    policy = open_policy(config, gate)
-    router = Router(gate, encoder.encode, experts, config.generalist, policy)
+    own = open_policy(config, gate), None, config.disabled
+    # A service that weighs evidence asks the gate always.
+    router = Router(gate, encoder.encode, experts, config.generalist, *own, first_stage=False)
     index = Index(collections_folder(config), encoder.encode)
     names = [name for collections in readers.values() for name in collections]
     targets = target_matrix(rows, router.experts)

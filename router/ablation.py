@@ -191,7 +191,7 @@ def ablate(
                 generalist=generalist,
                 scales=variant.scales,
             )
-            gates[variant.training] = Router(gate, encoder, labels, generalist)
+            gates[variant.training] = Router(gate, encoder, labels, generalist, first_stage=False)
         answers[variant.name] = _answers(variant, gates[variant.training], questions)
         if progress is not None:
             progress("ablation", number, len(chosen))

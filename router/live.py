@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from router.comparison_log import LOG_FOLDER, ComparisonLog
 from router.counts import Count, Counts
@@ -85,7 +86,8 @@ class LiveRouter:
             self._counts.add("decisions", role=role, version=decision.router_version)
             # Weights that the caller set say nothing about a version.
             if overrides.weights is None:
-                self._observer.offer(Sight(cast, role, decision, perusal.decide))
+                judge = partial(perusal.decide, whole=explores)
+                self._observer.offer(Sight(cast, role, decision, judge))
             if explores:
                 decision = explore(decision, self._exploration, key)
             named = overrides.weights is not None

@@ -221,6 +221,18 @@ def test_a_name_can_neither_end_its_frame_nor_break_encoding(name: str) -> None:
     framed.encode()
 
 
+def test_a_long_run_of_blanks_behind_a_bracket_is_read_once() -> None:
+    # A pattern that goes back and forth over the blanks would take minutes.
+    text = ("<" + " " * 30_000) * 8 + "end"
+    assert text in Attachment("a.txt", "text/plain", text).framed()
+
+
+def test_what_no_expert_can_declare_is_no_kind_and_kept_nowhere() -> None:
+    found = Attachment("Settlement v1. Smith against Jones", f"text/{'x' * 200}", "text")
+    assert found.kinds == ()
+    assert Attachment("a.PY", "text/x-python", "text").kinds == (".py", "text/x-python")
+
+
 def test_code_keeps_its_angle_brackets() -> None:
     text = "template <class T> bool less(T a, T b) { return a < b && a<attache; }"
     assert text in Attachment("a.cpp", "", text).framed()

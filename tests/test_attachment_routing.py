@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from in_process import Service, configuration, gathered
 
+from orchestrator.errors import NotFound
 from orchestrator.wire import RoutingReport
+from retrieval.finding import Finding
 
 pytestmark = pytest.mark.models
 
@@ -61,6 +64,23 @@ async def test_the_kind_of_a_file_leans_the_choice_and_stands_in_the_reason(
 async def test_the_text_of_a_file_is_read_by_the_router(declared: Service) -> None:
     found = await routed(declared, "What does this mean?", CONTRACT, "a.txt")
     assert found.experts[0].name == "legal"
+
+
+async def test_passages_are_searched_by_the_question_and_not_by_the_file(
+    declared: Service,
+) -> None:
+    asked: list[tuple[str, object]] = []
+
+    class Noting:
+        async def search(self, text: str, vector: object, *_: object) -> list[Finding]:
+            asked.append((text, vector))
+            return []
+
+    question = {"routing": {"collections": ["rents"]}, **body("How long is it?", CONTRACT, "a.txt")}
+    pipeline = replace(declared, retriever=Noting()).pipeline()  # type: ignore[arg-type]
+    with pytest.raises(NotFound, match="rents"):
+        await gathered(pipeline, declared.task("", **question))
+    assert asked == [("How long is it?", None)]
 
 
 async def test_a_file_alone_is_answered(declared: Service) -> None:

@@ -21,13 +21,16 @@ from retrieval.index import Index
 TESTS = Path(__file__).parent
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import orchestrator.cli.index_add as command
 import retrieval.intake
 from retrieval.index import Index
 from test_retrieval_index import bag_of_words
 from orchestrator.cli import main
+
+# Whoever starts the tests in the background may have switched it off.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def encode(texts):
     print("encoding", flush=True)

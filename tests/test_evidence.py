@@ -17,9 +17,12 @@ from in_process import Service, configuration, fill, gathered, serving
 from orchestrator.cli.root import cli
 from orchestrator.errors import InvalidRequest, NotFound, Unprocessable
 from orchestrator.identity import Principal
+from orchestrator.registry import open_registry, open_scale
 from orchestrator.wire import RoutingReport
 from retrieval.document import Document
+from retrieval.errors import CorruptCollection
 from retrieval.index import Index
+from router.evidence import EvidenceError, Scale
 
 pytestmark = pytest.mark.models
 
@@ -165,6 +168,35 @@ class Counting:
         return getattr(self._retriever, name)
 
 
+class Broken(Counting):
+    """A retriever that cannot read one of the collections."""
+
+    async def search(self, text: str, vector: object, names: list[str], *rest: object) -> object:
+        if "manuals" in names:
+            raise CorruptCollection("The file of collection 'manuals' is damaged.")
+        return await super().search(text, vector, names, *rest)
+
+
+async def test_a_collection_that_cannot_be_read_leaves_the_decision_to_the_gate(
+    evident: Service,
+) -> None:
+    broken = replace(evident, retriever=Broken(evident.retriever))  # type: ignore[arg-type]
+    prompt = PROMPTS["legal"][0]
+    report = await broken.pipeline().route(evident.task(prompt), ())
+    assert report.evidence is None
+    assert sum(one.probability for one in report.candidates) == pytest.approx(1.0)
+
+
+def test_evidence_that_was_fitted_to_another_encoder_is_refused(
+    evident: Service, tmp_path: Path
+) -> None:
+    router = evident.config.router.model_copy(update={"versions": str(tmp_path)})
+    config = evident.config.model_copy(update={"router": router})
+    Scale(20.0, 0.5, {"encoder": "another"}).save(open_registry(config).folder)
+    with pytest.raises(EvidenceError, match="'another'"):
+        open_scale(config)
+
+
 @pytest.mark.parametrize(
     ("principal", "hidden", "prompts"),
     [(AUDIT, "manuals", PROMPTS["devices"]), (SUPPORT, "contracts", PROMPTS["legal"])],
@@ -233,7 +265,7 @@ async def test_required_grounding_is_still_required(evident: Service) -> None:
 async def test_the_session_follows_the_expert_that_evidence_chose(evident: Service) -> None:
     pipeline, routing = evident.pipeline(), {"session": "s"}
     await gathered(pipeline, evident.task(PROMPTS["devices"][1], routing=routing))
-    report = await pipeline.route(evident.task("And then?", routing=routing), ())
+    report = await pipeline.route(evident.task("What else?", routing=routing), ())
     assert report.experts[0].name == "devices"
 
 
