@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
@@ -79,6 +80,8 @@ class Observer:
                     target=self._run, name="router-observer", daemon=True
                 )
                 self._thread.start()
+                # A thread that runs the encoder while the interpreter ends would take it down.
+                atexit.register(self.close)
 
     def _run(self) -> None:
         while (sight := self._queue.get()) is not None:
@@ -90,6 +93,7 @@ class Observer:
                 # A shadow may fail in any way; the request it watched was answered long ago.
                 self._counts.add("shadow_failures")
                 self._tell(f"{type(error).__name__}: {error}")
+        atexit.unregister(self.close)
 
     def _count(self, found: Pair) -> None:
         values = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import random
@@ -96,6 +97,8 @@ class Traffic:
                     target=self._run, name="router-traffic", daemon=True
                 )
                 self._thread.start()
+                # A thread that runs the encoder while the interpreter ends would take it down.
+                atexit.register(self.close)
 
     def record(self) -> Record:
         """What was noted so far, without the requests of the sample that are not read yet."""
@@ -152,6 +155,7 @@ class Traffic:
         while not self._over.wait(self._flush_s):
             self._flush()
         self._flush()
+        atexit.unregister(self.close)
 
     def _flush(self) -> None:
         self._catch_up()
