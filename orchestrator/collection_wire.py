@@ -22,7 +22,7 @@ class DocumentInput(StrictModel):
 
     id: Annotated[str, Field(min_length=1, max_length=512)]
     text: Annotated[str, Field(min_length=1)]
-    title: str = ""
+    title: Annotated[str, Field(max_length=300)] = ""
     url: str = ""
     license: str = ""
     source: str = ""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from retrieval.block import Block, BlockKind, stripped
-from retrieval.document import TextFormat
+from retrieval.document import MAX_TITLE, TextFormat
 from retrieval.outline import ITEM, lines, paragraphs, sections
 from retrieval.program import definitions
 from retrieval.sentences import sentence_spans
@@ -31,8 +31,8 @@ class Chunk:
     """A span of a document: `text` is the document's `text[start:end]`.
 
     `heading` is the path of Markdown headings above it ("Guide › Install"), or the qualified name
-    of the function or class ("Shelf.sort"), "" without any. `line` counts from 1; `page` is None
-    where the document has no pages.
+    of the function or class ("Shelf.sort"), "" without any; at most `MAX_TITLE` characters of it.
+    `line` counts from 1; `page` is None where the document has no pages.
     """
 
     text: str
@@ -65,7 +65,7 @@ def chunk(
         for start, end, heading in _packed(text, blocks, max_weight):
             line += text.count("\n", counted, start)
             counted = start
-            title = separator.join(heading)
+            title = separator.join(heading)[:MAX_TITLE]
             chunks.append(Chunk(text[start:end], start, end, title, page, line))
     return chunks
 

@@ -15,6 +15,9 @@ from retrieval.errors import InvalidDocument
 MAX_ID_LENGTH = 512
 """Longest document id, in characters."""
 
+MAX_TITLE = 300
+"""Characters that count of a title, and of a path of headings: each passage is found by both."""
+
 MAX_METADATA = 64
 """Most entries of a document's metadata."""
 

@@ -56,3 +56,6 @@ def read_file(
                 yield UnreadableSource(f"{place}: {error}")
     except UnreadableSource as error:
         yield error
+    except Exception as error:
+        # Whatever a library does with a broken file, the files behind it are read.
+        yield original.unreadable(f"cannot be read ({type(error).__name__}: {str(error)[:200]})")

@@ -20,16 +20,20 @@ def originals(
     Hidden files and links are passed over, the latter since they may lead out of the folder, and
     so are files of a kind that is not read. `include` and `exclude` are patterns like `*.md` or
     `drafts/*`, in which `*` stands for slashes, too; with `include` whatever it matches is taken. A
-    file with a name that cannot be kept is yielded as an error. Raises `UnreadableSource` where
-    there is nothing at `path`, or nothing to read.
+    file with a name that cannot be kept, and a folder that cannot be listed, are yielded as errors.
+    Raises `UnreadableSource` where there is nothing at `path`, or nothing to read.
     """
-    if path.is_file():
+    if os.path.isfile(path):
         yield Original.at(path, path.parent)
         return
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UnreadableSource(f"There is no file or folder {str(path)!r}.")
     found = False
     for file in _files(path):
+        if isinstance(file, UnreadableSource):
+            found = True
+            yield file
+            continue
         name = file.relative_to(path).as_posix()
         if _is_wanted(name, include, exclude):
             found = True
@@ -42,9 +46,13 @@ def originals(
         raise UnreadableSource(f"Folder {str(path)!r} holds no files {what}.")
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    # By parts: "a/z.md" comes before "a b.md", as in a listing of folders.
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+def _files(folder: Path) -> Iterator[Path | UnreadableSource]:
+    try:
+        # By parts: "a/z.md" comes before "a b.md", as in a listing of folders.
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        yield UnreadableSource(f"Folder {str(folder)!r} cannot be read: {error.strerror}.")
+        return
     for entry in entries:
         if entry.name.startswith(".") or entry.is_symlink():
             continue

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from retrieval.collection import CollectionWriter
 from retrieval.document import Document
-from retrieval.errors import EmptySource, UnreadableSource
+from retrieval.errors import EmptySource, InvalidDocument, UnreadableSource
 from retrieval.files import read_file
 from retrieval.intake import Intake, Origin
 from retrieval.labels import Labels
@@ -130,11 +130,15 @@ class Ingestion:
             self._refuse(document.id, error)
             return
         self._owners[document.id] = document.id
-        written = self._intake.add(document)
+        try:
+            written = self._intake.add(document)
+        except InvalidDocument as error:
+            self._refuse(document.id, error)
+            return
         outcome = Outcome.ADDED if written else Outcome.UNCHANGED
         self._tell(FileResult(document.id, outcome, int(written > 0), written))
 
-    def _refuse(self, name: str, error: UnreadableSource) -> None:
+    def _refuse(self, name: str, error: UnreadableSource | InvalidDocument) -> None:
         self._tell(FileResult(name, Outcome.FAILED, errors=(str(error),)))
 
     def _read(self, original: Original, sha256: str) -> None:
@@ -155,7 +159,11 @@ class Ingestion:
             return
         self._owners[document.id] = original.name
         tally.ids.add(document.id)
-        written = self._intake.add(document, Origin(original.root, original.name))
+        try:
+            written = self._intake.add(document, Origin(original.root, original.name))
+        except InvalidDocument as error:
+            tally.fault(f"{original.name!r}: {error}")
+            return
         tally.documents += written > 0
         tally.passages += written
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from retrieval.chunking import Chunk, chunk
 from retrieval.collection import CollectionWriter
-from retrieval.document import Document
+from retrieval.document import MAX_TITLE, Document
+from retrieval.errors import InvalidDocument
 from retrieval.origins import Origins
 from retrieval.schema import Vector
 from retrieval.store import Store
@@ -69,7 +70,7 @@ class Intake:
     ) -> int:
         """Take a document, and return how many passages it will have written: 0 if it is unchanged.
 
-        May encode and write what was gathered.
+        May encode and write what was gathered. Raises `InvalidDocument` where it cannot be cut.
         """
         digest = document.digest
         if self._stored(document.id) == digest:
@@ -78,7 +79,7 @@ class Intake:
         if origin is not None:
             # Not after it: what `then` says of its file belongs into the same transaction.
             self._flush_if_full()
-        chunks = chunk(document.text, document.format, pages=document.pages)
+        chunks = _cut(document)
 
         def write(store: Store, vectors: Vector) -> None:
             store.put(document, chunks, vectors, _key(store, origin))
@@ -164,6 +165,16 @@ def _key(store: Store, origin: Origin | None) -> int | None:
     return Origins(store.connection).open(origin.root, origin.path)
 
 
+def _cut(document: Document) -> list[Chunk]:
+    try:
+        return chunk(document.text, document.format, pages=document.pages)
+    except Exception as error:
+        # Whatever a grammar does with a broken program, the files behind it are added.
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        message = f"Document {document.id!r} cannot be cut into passages ({reason})."
+        raise InvalidDocument(message) from error
+
+
 def _embedded(document: Document, chunk: Chunk) -> str:
-    context = [part for part in (document.title, chunk.heading) if part]
+    context = [part for part in (document.title[:MAX_TITLE], chunk.heading) if part]
     return "\n".join([*context, chunk.text])

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-from retrieval.document import Document, Scalar, checked_metadata, is_language
+from retrieval.document import MAX_TITLE, Document, Scalar, checked_metadata, is_language
 from retrieval.errors import InvalidDocument
 from retrieval.original import Original
 from retrieval.readers.content import Content
 
-READERS_VERSION = 1
+READERS_VERSION = 2
 """Raised when readers make other documents of the same file, so that files are read again."""
 
 
@@ -53,9 +53,10 @@ class Labels:
         """
         name = original.name
         address = self.base_url + quote(name) if self.base_url else ""
+        title = content.title or ("" if content.id else PurePosixPath(name).stem)
         return Document(
             id=content.id or name,
-            title=content.title or ("" if content.id else PurePosixPath(name).stem),
+            title=title[:MAX_TITLE],
             text=content.text,
             url=content.url or ("" if content.id else address),
             license=content.license or self.license,

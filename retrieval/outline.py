@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 
 from retrieval.block import Block, BlockKind
+from retrieval.document import MAX_TITLE
 
 ITEM = re.compile(r"[ \t]{0,3}(?:[-*+•]|\d{1,9}[.)])[ \t]")
 """The beginning of a list item that is not nested in another."""
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
+_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*)")
 _TABLE = re.compile(r" {0,3}\|")
 _CONTINUED = re.compile(r"[ \t]{2,}\S")
 
@@ -79,12 +80,17 @@ def _prose(text: str, start: int, end: int, path: dict[int, str]) -> Iterator[Bl
             level = len(heading[1])
             for deeper in [known for known in path if known >= level]:
                 del path[deeper]
-            path[level] = heading[2]
+            path[level] = _unclosed(heading[2])[:MAX_TITLE]
             before = Block(position, left, tuple(path.values()), title=True)
             yield before
         position += len(line)
     if text[left:end].strip():
         yield _paragraph(text, left, end, path, before)
+
+
+def _unclosed(heading: str) -> str:
+    # "Usage ##" is "Usage". A pattern for it would try every run of spaces at each of its places.
+    return heading.rstrip(" \t").rstrip("#").rstrip(" \t")
 
 
 def _paragraph(

@@ -27,6 +27,7 @@ LARGEST_PARSED = 1_000_000
 """Characters of a program that is parsed; what is longer was not written by people."""
 
 _DEEPEST = 8
+_DEEPEST_UNNAMED = 32
 _GRAMMARS = {
     TextFormat.C: ("tree_sitter_c", "language"),
     TextFormat.CPP: ("tree_sitter_cpp", "language"),
@@ -123,7 +124,7 @@ class _Cutter:
         self._source, self._limit = source, limit
 
     def parts(
-        self, children: Sequence[Node], names: tuple[str, ...], start: int, end: int
+        self, children: Sequence[Node], names: tuple[str, ...], start: int, end: int, depth: int = 0
     ) -> list[_Part]:
         found: list[_Part] = []
         position = start
@@ -141,7 +142,7 @@ class _Cutter:
                     found.append(_Part(position, begin, names))
                 else:
                     begin = position
-                found += self._definition(child, names, begin)
+                found += self._definition(child, names, begin, depth)
                 position, lead = child.end_byte, None
             else:
                 lead = None
@@ -157,7 +158,9 @@ class _Cutter:
             found.append(_Part(position, end, names))
         return found
 
-    def _definition(self, node: Node, names: tuple[str, ...], start: int) -> list[_Part]:
+    def _definition(
+        self, node: Node, names: tuple[str, ...], start: int, depth: int
+    ) -> list[_Part]:
         inner = _unwrapped(node)
         name = _name(inner)
         path = (*names, name) if name else names
@@ -166,11 +169,12 @@ class _Cutter:
         if (
             node.end_byte - start <= self._limit
             or len(path) >= _DEEPEST
+            or depth >= _DEEPEST_UNNAMED
             or not any(map(_defines, body.children))
         ):
             return whole
         # What stands before the body's first definition is the head: signature, docstring, fields.
-        parts = self.parts(body.children, path, start, node.end_byte)
+        parts = self.parts(body.children, path, start, node.end_byte, depth + 1)
         return [replace(parts[0], opens=True), *parts[1:]]
 
     def _is_parted(self, start: int, end: int) -> bool:

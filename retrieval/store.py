@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.chunking import Chunk
-from retrieval.document import Document
+from retrieval.document import MAX_TITLE, Document
 from retrieval.errors import CorruptCollection, MissingDocument
 from retrieval.records import DOCUMENT, PASSAGE_TEXT, document_of, document_row
 from retrieval.schema import VERSION, Vector, blob, make_file, segments
@@ -250,7 +250,7 @@ class Store:
             (owner, number, chunk.start, chunk.end, chunk.heading, chunk.page, chunk.line),
         ).lastrowid
         self._execute("INSERT INTO vectors VALUES (?, ?)", (key, blob(vector)))
-        context = " ".join(words(f"{title}\n{chunk.heading}"))
+        context = " ".join(words(f"{title[:MAX_TITLE]}\n{chunk.heading}"))
         self._execute(
             "INSERT INTO words (rowid, title, body) VALUES (?, ?, ?)",
             (key, context, " ".join(words(chunk.text))),

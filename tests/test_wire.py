@@ -1,10 +1,13 @@
 import json
 
+import pytest
 from openai.types.chat import ChatCompletion as OpenAICompletion
 from openai.types.chat import ChatCompletionChunk as OpenAIChunk
 from openai.types.create_embedding_response import CreateEmbeddingResponse
+from pydantic import ValidationError
 
 from orchestrator import wire
+from orchestrator.collection_wire import DocumentInput
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CITATION = wire.UrlCitation(
@@ -151,3 +154,9 @@ def test_every_name_of_the_vocabulary_is_listed() -> None:
         if isinstance(value, type) and value.__module__.startswith("orchestrator.")
     }
     assert {name for name in classes if not name.startswith("_")} == set(wire.__all__)
+
+
+def test_a_title_that_every_passage_repeats_is_short() -> None:
+    assert len(DocumentInput(id="a", text="b", title="t" * 300).title) == 300
+    with pytest.raises(ValidationError, match="title"):
+        DocumentInput(id="a", text="b", title="t" * 301)

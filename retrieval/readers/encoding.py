@@ -47,7 +47,8 @@ def is_binary(data: bytes) -> bool:
 def _tried(data: bytes, encoding: str) -> str | None:
     try:
         return data.decode(encoding)
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, ValueError):
+        # Not only UnicodeDecodeError: the encoding "undefined" is one that always fails.
         return None
 
 

@@ -1,6 +1,7 @@
 """HTML as Markdown: headings, paragraphs, lists, tables and code; no scripts, no navigation.
 
-What a browser would not show is left out: it is where orders to a language model are hidden.
+What an element hides by its own attributes (`hidden`, `aria-hidden`, `style`) is left out: orders
+to a language model are put there. Style sheets are not applied, so what they hide is read.
 """
 
 from __future__ import annotations

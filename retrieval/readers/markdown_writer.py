@@ -149,9 +149,9 @@ class MarkdownWriter:
         rows, self._rows = [row for row in self._rows if any(row)], []
         if not rows:
             return
-        width = max(len(row) for row in rows)
-        lines = ["| " + " | ".join(row + [""] * (width - len(row))) + " |" for row in rows]
-        lines.insert(1, "|" + " --- |" * width)
+        # Short rows stay short: filled up to one wide row, they would cost its width each.
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        lines.insert(1, "|" + " --- |" * len(rows[0]))
         self._blocks.append(("\n".join(lines), False))
 
     def _flush(self) -> None:

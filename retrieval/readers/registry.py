@@ -67,8 +67,9 @@ _BY_MEDIA_TYPE: dict[str, Reader] = {
 _PROGRAMS = frozenset(
     suffix for format, found in _SUFFIXES.items() if format.is_code for suffix in found.split()
 )
+# A comment ends at its first "-->", or each would double the ways to part those before it.
 _HTML = re.compile(
-    rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL
+    rb"\s*(?:<!--(?:(?!-->).)*-->\s*)*<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL
 )
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
