@@ -16,6 +16,7 @@ from retrieval.intake import Intake, Origin
 from retrieval.labels import Labels
 from retrieval.original import Original
 from retrieval.origins import Origins
+from retrieval.ownership import Ownership
 from retrieval.readers.registry import is_program
 from retrieval.store import Store
 
@@ -85,7 +86,8 @@ class Ingestion:
         self._writer, self._intake = writer, intake
         self._labels, self._report = labels, report
         self._recipe = labels.recipe
-        self._owners: dict[str, str] = {}
+        self._owners = Ownership(writer)
+        self._taken: dict[Origin, str] = {}
 
     def take(self, file: Original | Document | UnreadableSource) -> None:
         """Take a file, a document that stands for itself, or the reason why one cannot be taken.
@@ -107,7 +109,8 @@ class Ingestion:
         for key, path in known:
             if not Path(root, path).is_file():
                 gone = FileResult(path, Outcome.REMOVED)
-                self._intake.then(partial(_remove, key=key), partial(self._report, gone))
+                write, done = partial(_remove, key=key), partial(self._report, gone)
+                self._intake.then(write, done, removes=True)
 
     def finish(self) -> None:
         """Write what is left."""
@@ -119,17 +122,21 @@ class Ingestion:
         except UnreadableSource as error:
             self._refuse(original.name, error)
             return
-        if self._is_in(original, sha256):
+        origin = _origin(original)
+        taken = self._taken.get(origin)
+        if taken is not None and taken != sha256:
+            twice = UnreadableSource(f"{original.name!r} was given twice, with other bytes.")
+            self._refuse(original.name, twice)
+        elif taken is not None or self._is_in(origin, sha256):
             self._tell(FileResult(original.name, Outcome.UNCHANGED))
         else:
             self._read(original, sha256)
 
     def _add_document(self, document: Document) -> None:
-        if document.id in self._owners:
+        if not self._owners.claim_alone(document.id):
             error = UnreadableSource(f"The id {document.id!r} was given twice.")
             self._refuse(document.id, error)
             return
-        self._owners[document.id] = document.id
         try:
             written = self._intake.add(document)
         except InvalidDocument as error:
@@ -142,64 +149,66 @@ class Ingestion:
         self._tell(FileResult(name, Outcome.FAILED, errors=(str(error),)))
 
     def _read(self, original: Original, sha256: str) -> None:
-        tally = _Tally(set(), [])
+        tally, origin = _Tally(set(), []), _origin(original)
+        # An id that a file before gave up is free.
+        self._intake.settle()
         for found in read_file(original, self._labels, sha256):
             if isinstance(found, EmptySource) and is_program(original.name):
                 continue
             if isinstance(found, UnreadableSource):
                 tally.fault(str(found))
             else:
-                self._take(found, original, tally)
-        self._end(original, sha256, tally)
+                self._take(found, origin, tally)
+        self._end(origin, sha256, tally)
 
-    def _take(self, document: Document, original: Original, tally: _Tally) -> None:
-        owner = self._owner(document.id, original)
-        if owner:
-            tally.fault(f"{original.name!r}: the id {document.id!r} is already that of {owner}.")
+    def _take(self, document: Document, origin: Origin, tally: _Tally) -> None:
+        refusal = self._owners.claim(document.id, origin)
+        if refusal:
+            tally.fault(refusal)
             return
-        self._owners[document.id] = original.name
         tally.ids.add(document.id)
         try:
-            written = self._intake.add(document, Origin(original.root, original.name))
+            written = self._intake.add(document, origin)
         except InvalidDocument as error:
-            tally.fault(f"{original.name!r}: {error}")
+            tally.fault(f"{origin.path!r}: {error}")
             return
         tally.documents += written > 0
         tally.passages += written
 
-    def _end(self, original: Original, sha256: str, tally: _Tally) -> None:
+    def _end(self, origin: Origin, sha256: str, tally: _Tally) -> None:
         if tally.faults:
-            outcome = Outcome.FAILED
+            outcome, removes = Outcome.FAILED, False
             write: Callable[[Store], None] | None = None
         else:
-            origin, recipe = Origin(original.root, original.name), self._recipe
+            self._taken[origin] = sha256
             outcome = Outcome.ADDED if tally.ids else Outcome.EMPTY
-            write = partial(_complete, origin=origin, sha256=sha256, recipe=recipe, ids=tally.ids)
-        result = FileResult(original.name, outcome, tally.documents, tally.passages, tally.told())
-        self._intake.then(write, lambda: self._report(result))
+            removes = not self._held(origin) <= tally.ids
+            write = partial(
+                _complete, origin=origin, sha256=sha256, recipe=self._recipe, ids=tally.ids
+            )
+        result = FileResult(origin.path, outcome, tally.documents, tally.passages, tally.told())
+        self._intake.then(write, lambda: self._report(result), removes=removes)
 
-    def _is_in(self, original: Original, sha256: str) -> bool:
+    def _is_in(self, origin: Origin, sha256: str) -> bool:
         with self._writer.reading() as store:
             if store is None:
                 return False
-            state = Origins(store.connection).state(original.root, original.name)
+            state = Origins(store.connection).state(origin.root, origin.path)
         return state == (sha256, self._recipe)
 
-    def _owner(self, document_id: str, original: Original) -> str:
-        """Who holds this id, if not the file itself: words for a message, or ""."""
-        if document_id in self._owners:
-            other = self._owners[document_id]
-            return "another document of the file" if other == original.name else f"{other!r}"
+    def _held(self, origin: Origin) -> set[str]:
+        """The ids that are stored as this file's."""
         with self._writer.reading() as store:
-            held = None if store is None else Origins(store.connection).owner(document_id)
-        if held is None or held == (original.root, original.name):
-            return ""
-        root, path = held
-        # A file that was moved or uploaded anew hands its ids on.
-        return f"{path!r} in {root!r}" if root and Path(root, path).is_file() else ""
+            return (
+                set() if store is None else Origins(store.connection).held(origin.root, origin.path)
+            )
 
     def _tell(self, result: FileResult) -> None:
         self._intake.then(None, lambda: self._report(result))
+
+
+def _origin(original: Original) -> Origin:
+    return Origin(original.root, original.name)
 
 
 def _complete(store: Store, origin: Origin, sha256: str, recipe: str, ids: set[str]) -> None:

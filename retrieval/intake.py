@@ -61,6 +61,7 @@ class Intake:
         self._texts: list[str] = []
         self._characters = 0
         self._pending: dict[str, str] = {}
+        self._removing = False
 
     def add(
         self,
@@ -72,6 +73,7 @@ class Intake:
 
         May encode and write what was gathered. Raises `InvalidDocument` where it cannot be cut.
         """
+        self.settle()
         digest = document.digest
         if self._stored(document.id) == digest:
             self._add_unchanged(document, origin, done)
@@ -95,16 +97,27 @@ class Intake:
         self,
         write: Callable[[Store], None] | None = None,
         done: Callable[[], None] | None = None,
+        *,
+        removes: bool = False,
     ) -> None:
-        """Do something in the transaction of the documents before, and call `done` after it."""
+        """Do something in the transaction of the documents before, and call `done` after it.
+
+        `removes` says that it may remove documents that are stored.
+        """
+        self._removing |= removes
         self._append(_Step(0, write and _alone(write), done), 0)
         self._flush_if_full()
+
+    def settle(self) -> None:
+        """Write what was gathered if it removes documents: what is stored is then what counts."""
+        if self._removing:
+            self.flush()
 
     def flush(self) -> None:
         """Encode and write what was gathered."""
         vectors = self._vectors()
         steps, self._steps, self._texts = self._steps, [], []
-        self._pending, self._characters = {}, 0
+        self._pending, self._characters, self._removing = {}, 0, False
         if any(step.write is not None for step in steps):
             with self._writer.writing() as store:
                 for step in steps:

@@ -47,6 +47,15 @@ class Origins:
         rows = self._connection.execute("SELECT id FROM documents WHERE origin = ?", (key,))
         return [row[0] for row in rows]
 
+    def held(self, root: str, path: str) -> set[str]:
+        """Return the ids of the documents that came from a file, none where it is not known."""
+        rows = self._connection.execute(
+            "SELECT id FROM documents WHERE origin = "
+            "(SELECT key FROM files WHERE root = ? AND path = ?)",
+            (root, path),
+        )
+        return {row[0] for row in rows}
+
     def owner(self, document_id: str) -> tuple[str, str] | None:
         """Return root and path of the file that a document came from, if it came from one."""
         found = self._connection.execute(

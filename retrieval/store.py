@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from retrieval.chunking import Chunk
 from retrieval.document import MAX_TITLE, Document
-from retrieval.errors import CorruptCollection, MissingDocument
+from retrieval.errors import CollectionBusy, CorruptCollection, MissingDocument
 from retrieval.records import DOCUMENT, PASSAGE_TEXT, document_of, document_row
 from retrieval.schema import VERSION, Vector, blob, make_file, segments
 from retrieval.sqlite_errors import translated
@@ -212,11 +212,19 @@ class Store:
             self._put_passage(owner, number, document.title, chunk, vector)
 
     def stamp(self, document: Document, origin: int | None) -> None:
-        """Note where an unchanged document comes from now. Only within `writing`."""
-        self._execute(
+        """Note where an unchanged document comes from now. Only within `writing`.
+
+        Raises `CollectionBusy` where another writer has removed it meanwhile.
+        """
+        noted = self._execute(
             "UPDATE documents SET file = ?, sha256 = ?, origin = ? WHERE id = ?",
             (document.file, document.original_sha256, origin, document.id),
         )
+        if not noted.rowcount:
+            raise CollectionBusy(
+                f"The document {document.id!r} of collection {self._path.parent.name!r} was "
+                "removed while it was added again; add it once more."
+            )
 
     def delete(self, document_id: str) -> None:
         """Remove a document with its passages. Raises `MissingDocument`. Only within `writing`."""
