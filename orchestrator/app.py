@@ -52,7 +52,7 @@ def build(args: Mapping[str, Any] | None = None) -> serve.Application:
     KubeRay: `orchestrator.app:build`.
     """
     body = (args or {}).get("config")
-    return graph(Config.check(body) if body else Config.load())
+    return graph((Config.check(body) if body else Config.load()).deployed())
 
 
 def graph(config: Config) -> serve.Application:

@@ -184,7 +184,10 @@ class CollectionsDesk:
     def _writable(self, name: str, http: Request) -> Principal:
         principal = self._readable(name, http)
         if not principal.may_write(name):
-            raise PermissionDenied(f"The collection {name!r} is read-only to this key.")
+            raise PermissionDenied(
+                f"The collection {name!r} is read-only to you; without a key "
+                "`server.keyless_writes` decides."
+            )
         return principal
 
     async def _tend(self, errand: Errand[Found], http: Request, trace: Carrier = ()) -> Found:

@@ -19,6 +19,7 @@ from orchestrator import consistency
 from orchestrator.config_file import anchor, faults, read_yaml
 from orchestrator.deployment import DeploymentConfig, shared
 from orchestrator.expert_config import ConfigName, ExpertConfig
+from orchestrator.loopback import is_loopback
 from orchestrator.quality import GateConfig, Metric, default_gates
 from orchestrator.request import Grounding, Mode, Probability, Share
 from orchestrator.strict_model import StrictModel, refuse
@@ -189,7 +190,7 @@ class ServerConfig(StrictModel):
     """Where the gateway listens, and Ray Serve's throughput switches.
 
     `haproxy` puts Ray's bundled HAProxy in front: faster, but its ports 8404 and 9101 listen on
-    every interface, so it is off unless asked for.
+    every interface, so it is off unless asked for. `keyless_writes` null: where `host` is loopback.
     """
 
     host: str = "127.0.0.1"
@@ -197,7 +198,13 @@ class ServerConfig(StrictModel):
     throughput_optimized: bool = True
     haproxy: bool = False
     request_timeout_s: _Seconds = 600.0
+    keyless_writes: bool | None = None
     deployment: DeploymentConfig = DeploymentConfig()
+
+    @property
+    def lets_everyone_write(self) -> bool:
+        """Whether callers without a key may change collections over HTTP."""
+        return is_loopback(self.host) if self.keyless_writes is None else self.keyless_writes
 
 
 class Config(StrictModel):
@@ -230,6 +237,11 @@ class Config(StrictModel):
     def deployment(self, names: Sequence[str]) -> DeploymentConfig:
         """Scaling and resources of the deployment that these experts share."""
         return shared(self.experts[name].deployment for name in names)
+
+    def deployed(self) -> Config:
+        """The same for Serve alone, whose `http_options` say where it listens, not `host`."""
+        writes = {"keyless_writes": bool(self.server.keyless_writes)}
+        return self.model_copy(update={"server": self.server.model_copy(update=writes)})
 
     @classmethod
     def load(cls, path: Path | None = None) -> Config:

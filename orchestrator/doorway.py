@@ -8,7 +8,14 @@ import re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.config import LimitsConfig
-from orchestrator.errors import CollegiumError, PayloadTooLarge, UnsupportedMediaType, to_body
+from orchestrator.errors import (
+    CollegiumError,
+    PayloadTooLarge,
+    PermissionDenied,
+    UnsupportedMediaType,
+    to_body,
+)
+from orchestrator.origin import is_foreign
 
 _JSON = "application/json"
 _FORM = "multipart/form-data"
@@ -18,6 +25,9 @@ _UPLOAD = re.compile(r"/v1/collections/[^/]+/documents/?")
 class Doorway:
     """Refuses bodies of a kind that is not read here or longer than the limit, declared or not.
 
+    Forms and deletions from a browser's page of another origin are refused as well; JSON a browser
+    sends there only after it was allowed to, and here nothing allows it.
+
     Bodies are JSON; documents may come as a form as well, which is passed on as it arrives.
     """
 
@@ -26,10 +36,20 @@ class Doorway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["method"] not in ("POST", "DELETE"):
             await self._app(scope, receive, send)
             return
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        if scope["method"] == "POST":
+            await self._post(scope, receive, send, headers)
+        elif is_foreign(headers):
+            await _refuse(send, _elsewhere(headers))
+        else:
+            await self._app(scope, receive, send)
+
+    async def _post(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]
+    ) -> None:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         declared = headers.get("content-length", "")
         upload = _UPLOAD.fullmatch(scope["path"]) is not None
@@ -43,6 +63,8 @@ class Doorway:
             await _refuse(send, error)
         elif declared.isdecimal() and int(declared) > self._limit(upload):
             await _refuse(send, self._too_large(upload))
+        elif kind == _FORM and is_foreign(headers):
+            await _refuse(send, _elsewhere(headers))
         elif kind == _FORM:
             await self._app(scope, self._counted(receive), send)
         else:
@@ -89,6 +111,11 @@ class Doorway:
         return PayloadTooLarge(
             f"The body is over {self._limit(upload)} bytes: {what}.", param=param
         )
+
+
+def _elsewhere(headers: dict[str, str]) -> PermissionDenied:
+    origin = headers["origin"][:200]
+    return PermissionDenied(f"A page of {origin!r} may not change what is served here.")
 
 
 async def _refuse(send: Send, error: CollegiumError) -> None:

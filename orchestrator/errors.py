@@ -4,7 +4,7 @@ CollegiumError
 ├── InvalidRequest             400  the request says something that cannot be served
 │   └── ContextTooLong         400  messages and answer do not fit into the model's context
 ├── AuthenticationFailed       401  no key, or one that is not known
-├── PermissionDenied           403  the key is known but may not do this
+├── PermissionDenied           403  the caller may not do this
 ├── NotFound                   404  no such model, expert, collection, decision or address
 ├── PayloadTooLarge            413  the body is over the limit
 ├── UnsupportedMediaType       415  the body is not application/json
@@ -90,7 +90,7 @@ class AuthenticationFailed(CollegiumError):
 
 
 class PermissionDenied(CollegiumError):
-    """The key is known but may not do this."""
+    """The caller may not do this."""
 
     status = 403
     type = "permission_error"

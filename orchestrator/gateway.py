@@ -21,7 +21,7 @@ from orchestrator.doorway import Doorway
 from orchestrator.embedding import embeddings_response
 from orchestrator.errors import CollegiumError, InternalError, InvalidRequest, NotFound, to_body
 from orchestrator.feedback import FeedbackDesk
-from orchestrator.identity import EVERYONE, Principal
+from orchestrator.identity import EVERYONE, READERS, Principal
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Delta, Finish, Pipeline
 from orchestrator.presence import while_present
@@ -207,7 +207,7 @@ class Gateway:
         return name
 
     def _principal(self, _http: Request) -> Principal:
-        return EVERYONE
+        return EVERYONE if self._config.server.lets_everyone_write else READERS
 
     def _card(self, name: str) -> ModelCard:
         expert = self._config.experts.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HIGHEST_PRIORITY = 10
 """The largest `routing.priority` there is; the smallest is as far below 0."""
@@ -38,3 +38,6 @@ class Principal:
 
 EVERYONE = Principal(max_priority=HIGHEST_PRIORITY)
 """The principal of requests to a service that has no keys."""
+
+READERS = replace(EVERYONE, writable=frozenset())
+"""The same where collections may not be changed without a key."""

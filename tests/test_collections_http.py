@@ -243,6 +243,21 @@ def test_who_may_only_read_changes_nothing(http: httpx.Client) -> None:
     assert http.delete("/v1/collections/made", headers=who).status_code == 200
 
 
+def test_without_a_key_nothing_is_written_where_others_may_listen(service: Service) -> None:
+    server = service.config.server.model_copy(update={"host": "0.0.0.0"})
+    config = service.config.model_copy(update={"server": server})
+    app = Gateway(config, service.pipeline(), Telemetry("test", "gateway")).app()
+    with serving(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=60) as opened:
+        for response in (
+            upload(opened, ("a.txt", b"Words.")),
+            opened.delete("/v1/collections/statutes"),
+        ):
+            assert (response.status_code, error(response)["code"]) == (403, "permission_denied")
+            assert "server.keyless_writes" in error(response)["message"]
+        card = opened.get("/v1/collections/statutes").json()
+        assert (card["documents"], card["writable"]) == (1, False)
+
+
 def test_answers_cite_what_was_uploaded(http: httpx.Client) -> None:
     text = "The licence of the orchard ends when the last apple tree has fallen in a storm."
     data = pdf("Cover.", text)
