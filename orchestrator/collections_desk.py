@@ -113,10 +113,8 @@ class CollectionsDesk:
     async def list(self, http: Request) -> CollectionList:
         """The collections that the caller may read."""
         principal = self._principal(http)
-        found = await self._tend(ListCollections(), http)
-        return CollectionList(
-            data=[_card(info, principal) for info in found if principal.may_read(info.name)]
-        )
+        found = await self._tend(ListCollections(principal.collections), http)
+        return CollectionList(data=[_card(info, principal) for info in found])
 
     async def describe(self, name: str, http: Request) -> CollectionCard:
         """One of them."""

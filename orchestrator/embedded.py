@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from orchestrator.config import Config
 from orchestrator.replicas import collections_folder, open_encoder
+from retrieval.collection import collection_names
 from retrieval.document import Document
 from retrieval.index import Index
 from retrieval.sources import licence_texts, python_docs
@@ -25,7 +26,8 @@ def fill_collections(config: Config, progress: Callable[[str, int, int], None]) 
     wanted = {name for expert in config.experts.values() for name in expert.collections}
     for name in sorted(wanted & set(SOURCES)):
         marker = collections_folder(config) / f".built-{name}"
-        if marker.exists():
+        # The marker outlives a removal, and would keep the collection from being built again.
+        if marker.exists() and name in collection_names(collections_folder(config)):
             continue
         index = index or Index(collections_folder(config), open_encoder(config, threads=2).encode)
         _fill(index, name, progress)

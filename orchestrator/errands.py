@@ -32,11 +32,13 @@ class Errand(Protocol[Found]):
 
 @dataclass(frozen=True)
 class ListCollections:
-    """The figures of all collections."""
+    """The figures of the collections of these names that exist; None means all."""
+
+    names: frozenset[str] | None = None
 
     def run(self, index: Index) -> list[CollectionInfo]:
         """See `Errand`."""
-        return index.list()
+        return index.list(self.names)
 
 
 @dataclass(frozen=True)

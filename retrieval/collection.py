@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import threading
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ from retrieval.errors import (
 )
 from retrieval.migration import OLDEST, migrate, version
 from retrieval.schema import Vector
-from retrieval.sqlite_errors import translated
+from retrieval.sqlite_errors import accessible, translated
 from retrieval.store import Store, StoredPassage
 from retrieval.vectors import VectorIndex
 
@@ -186,24 +184,24 @@ class CollectionWriter:
     @contextmanager
     def reading(self) -> Iterator[Store | None]:
         """Hold the lock and give the collection, None before its first document."""
-        if (self._folder / _FILE).is_file():
-            with self._locked() as store:
-                yield store
-        else:
+        if self._store is None and not (self._folder / _FILE).is_file():
             yield None
+        else:
+            with self._locked(make=False) as store:
+                yield store
 
     @contextmanager
     def writing(self) -> Iterator[Store]:
         """Hold the lock and commit what is written within; it is on disk when this ends.
 
-        Raises `CollectionBusy`.
+        Raises `CollectionBusy`, and `MissingCollection` where it was removed since it was opened.
         """
-        with self._locked() as store, store.writing():
+        with self._locked(make=True) as store, store.writing():
             yield store
 
     def delete(self, document_id: str) -> None:
-        """Remove a document. Raises `MissingDocument`, `CollectionBusy`."""
-        with self.writing() as store:
+        """Remove a document. Raises `MissingDocument`, `MissingCollection`, `CollectionBusy`."""
+        with self._locked(make=False) as store, store.writing():
             store.delete(document_id)
 
     def close(self) -> None:
@@ -213,31 +211,29 @@ class CollectionWriter:
             self._store = None
 
     @contextmanager
-    def _locked(self) -> Iterator[Store]:
-        path = self._folder / _FILE
-        with held(self._lock, self._folder.name):
-            # The collection may have been removed, and made anew, since the last call.
-            if self._store is None or _identity(path) != self._identity:
-                self.close()
-                self._folder.mkdir(exist_ok=True)
-                if path.is_file():
-                    with translated(path):
-                        migrate(path)
-                self._store = Store.create(path, self._probe)
-                self._identity = _identity(path)
-                _require_same_encoder(self._folder.name, self._store.probe(), self._probe)
-            yield self._store
+    def _locked(self, *, make: bool) -> Iterator[Store]:
+        path, name = self._folder / _FILE, self._folder.name
+        with held(self._lock, name):
+            store = self._store
+            if store is None:
+                if not make and not path.is_file():
+                    raise missing(self._folder.parent, name)
+                store = self._open(path, name)
+            elif _identity(path) != self._identity:
+                # What was written before is gone: going on would leave half of it.
+                raise MissingCollection(f"Collection {name!r} was removed while it was filled.")
+            yield store
 
-
-def remove_collection(root: Path, name: str) -> None:
-    """Remove a collection with its files. Raises `MissingCollection`, `CollectionBusy`."""
-    folder = root / valid_name(name)
-    if not (folder / _FILE).is_file():
-        raise missing(root, name)
-    grave = root / f".removed-{uuid.uuid4().hex}"
-    with held(FileLock(root / f".{name}.lock", timeout=LOCK_SECONDS), name):
-        folder.rename(grave)
-    shutil.rmtree(grave)
+    def _open(self, path: Path, name: str) -> Store:
+        with accessible(name):
+            self._folder.mkdir(exist_ok=True)
+        if path.is_file():
+            with translated(path):
+                migrate(path)
+        self._store = store = Store.create(path, self._probe)
+        self._identity = _identity(path)
+        _require_same_encoder(name, store.probe(), self._probe)
+        return store
 
 
 def missing(root: Path, name: str) -> MissingCollection:
@@ -249,13 +245,14 @@ def missing(root: Path, name: str) -> MissingCollection:
 @contextmanager
 def held(lock: FileLock, name: str) -> Iterator[None]:
     """Hold a collection's write lock. Raises `CollectionBusy` after `LOCK_SECONDS`."""
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise CollectionBusy(
-            f"Collection {name!r} is being written by another process for more than "
-            f"{LOCK_SECONDS:.0f} seconds; try again later."
-        ) from error
+    with accessible(name):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise CollectionBusy(
+                f"Collection {name!r} is being written by another process for more than "
+                f"{LOCK_SECONDS:.0f} seconds; try again later."
+            ) from error
     try:
         yield
     finally:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +17,6 @@ from retrieval.collection import (
     CollectionInfo,
     CollectionWriter,
     Ranking,
-    collection_names,
-    missing,
-    remove_collection,
     valid_name,
 )
 from retrieval.document import Document
@@ -30,9 +26,12 @@ from retrieval.fusion import fuse
 from retrieval.ingestion import FileResult, Ingestion
 from retrieval.intake import Intake
 from retrieval.labels import Labels
+from retrieval.openings import Openings
 from retrieval.original import Original
 from retrieval.passage import Passage
+from retrieval.removal import remove_collection, sweep
 from retrieval.schema import Vector
+from retrieval.sqlite_errors import accessible
 from retrieval.vectors import unit
 from retrieval.words import query_words
 
@@ -62,8 +61,7 @@ class Index:
         """Nothing is read or made until it is needed."""
         self._root = root
         self._encoder = encoder
-        self._opened: dict[str, Collection] = {}
-        self._lock = threading.Lock()
+        self._openings = Openings(root, lambda: self._probe)
 
     def add(
         self,
@@ -79,7 +77,6 @@ class Index:
         `CollectionBusy`; what was done before the error stays.
         """
         valid_name(collection)
-        self._root.mkdir(parents=True, exist_ok=True)
         done = written = 0
 
         def tell() -> None:
@@ -113,7 +110,6 @@ class Index:
         Raises `InvalidName`, `EncoderMismatch`, `CollectionBusy`; what was reported stays.
         """
         valid_name(collection)
-        self._root.mkdir(parents=True, exist_ok=True)
         results: builtins.list[FileResult] = []
 
         def tell(result: FileResult) -> None:
@@ -131,9 +127,12 @@ class Index:
             ingestion.finish()
         return results
 
-    def list(self) -> builtins.list[CollectionInfo]:
-        """Return the figures of every collection, by name."""
-        return [self._open(name).info() for name in collection_names(self._root)]
+    def list(self, names: Container[str] | None = None) -> builtins.list[CollectionInfo]:
+        """Return the figures of every collection, or of those among `names`, by name.
+
+        One that cannot be opened is left out and told in the log.
+        """
+        return self._openings.infos(names)
 
     def remove(self, collection: str, document_id: str | None = None) -> None:
         """Remove a document, or the whole collection without one.
@@ -142,14 +141,15 @@ class Index:
         """
         if document_id is None:
             remove_collection(self._root, collection)
+            self._openings.forget(collection)
             return
-        self._open(collection)
+        self._openings.get(collection)
         with self._writer(collection) as writer:
             writer.delete(document_id)
 
     def info(self, collection: str) -> CollectionInfo:
         """Return the figures of one collection. Raises `MissingCollection`."""
-        return self._open(collection).info()
+        return self._openings.get(collection).info()
 
     def documents(
         self, collection: str, limit: int = 100, after: str = ""
@@ -158,11 +158,11 @@ class Index:
 
         Raises `MissingCollection`.
         """
-        return self._open(collection).documents(limit, after)
+        return self._openings.get(collection).documents(limit, after)
 
     def document(self, collection: str, document_id: str) -> Document:
         """Return a stored document. Raises `MissingCollection`, `MissingDocument`."""
-        return self._open(collection).document(document_id)
+        return self._openings.get(collection).document(document_id)
 
     def search(
         self,
@@ -179,7 +179,7 @@ class Index:
         """
         if top_k < 1:
             raise InvalidQuery(f"top_k must be at least 1, not {top_k}.")
-        opened = [self._open(name) for name in dict.fromkeys(collections)]
+        opened = [self._openings.get(name) for name in dict.fromkeys(collections)]
         if not opened:
             return []
         query = query_words(text, QUERY_WORDS)
@@ -206,7 +206,7 @@ class Index:
         findings = []
         for name in dict.fromkeys(collections):
             try:
-                opened = self._open(name)
+                opened = self._openings.get(name)
             except MissingCollection:
                 continue
             ranking = opened.rank(query, direction, max(SEARCH_DEPTH, top_k))
@@ -217,10 +217,7 @@ class Index:
 
     def close(self) -> None:
         """Close every opened collection."""
-        with self._lock:
-            for collection in self._opened.values():
-                collection.close()
-            self._opened.clear()
+        self._openings.close()
 
     @cached_property
     def _probe(self) -> Vector:
@@ -242,21 +239,11 @@ class Index:
             raise InvalidQuery("The query vector must be one row of finite numbers.")
         return direction
 
-    def _open(self, name: str) -> Collection:
-        valid_name(name)
-        with self._lock:
-            opened = self._opened.get(name)
-            if opened is not None and opened.is_current():
-                return opened
-            if opened is not None:
-                del self._opened[name]
-            if name not in collection_names(self._root):
-                raise missing(self._root, name)
-            self._opened[name] = Collection(self._root, name, self._probe)
-            return self._opened[name]
-
     @contextmanager
     def _writer(self, collection: str) -> Iterator[CollectionWriter]:
+        with accessible(collection):
+            self._root.mkdir(parents=True, exist_ok=True)
+        sweep(self._root)
         writer = CollectionWriter(self._root, collection, self._probe)
         try:
             yield writer

@@ -1,4 +1,4 @@
-"""Errors of SQLite, told as those of `retrieval.errors`."""
+"""Errors of SQLite and of the disk, told as those of `retrieval.errors`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _told(path, error) from error
+
+
+@contextmanager
+def accessible(name: str) -> Iterator[None]:
+    """Raise `StorageFailed` where the files of a collection cannot be made, locked or moved."""
+    try:
+        yield
+    except RetrievalError:
+        raise
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise StorageFailed(f"Collection {name!r} cannot be read or written: {reason}.") from error
 
 
 def _told(path: Path, error: sqlite3.Error) -> RetrievalError:

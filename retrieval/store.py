@@ -70,6 +70,7 @@ class Store:
         with self.healthy():
             self._execute("PRAGMA foreign_keys = ON")
             self._execute("PRAGMA synchronous = FULL")
+            self._execute("PRAGMA secure_delete = ON")
             self._execute(f"PRAGMA query_only = {'OFF' if writable else 'ON'}")
             found = self._integer("PRAGMA user_version")
         if found != VERSION:

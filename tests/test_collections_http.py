@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,15 @@ def test_what_may_not_be_read_does_not_exist(http: httpx.Client) -> None:
             assert response.status_code == 404
             assert error(response)["message"] == f"There is no collection {name!r}."
     assert http.get("/v1/collections/secrets").json()["documents"] == 1
+
+
+def test_a_broken_collection_hides_no_other(http: httpx.Client, service: Service) -> None:
+    broken = Path(str(service.config.retrieval.directory)) / "broken"
+    broken.mkdir()
+    (broken / "collection.sqlite").write_bytes(b"not a database, but long enough" * 40)
+    listed = http.get("/v1/collections")
+    shutil.rmtree(broken)
+    assert {card["id"] for card in listed.json()["data"]} >= {"secrets", "snippets", "statutes"}
 
 
 def test_who_may_only_read_changes_nothing(http: httpx.Client) -> None:

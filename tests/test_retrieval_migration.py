@@ -118,4 +118,4 @@ def test_a_file_of_a_later_version_is_refused(root: Path) -> None:
     with closing(sqlite3.connect(root / "old" / "collection.sqlite")) as connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(CorruptCollection, match="file version 99"):
-        Index(root, bag_of_words).list()
+        Index(root, bag_of_words).info("old")
