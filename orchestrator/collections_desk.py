@@ -155,9 +155,12 @@ class CollectionsDesk:
     async def add(self, name: str, http: Request) -> IngestionReport:
         """Add files (a form) or documents (JSON); what the answer calls added is on disk."""
         principal = self._writable(name, http)
+        if self._uploads.locked():
+            # Waiting here they would take the places of chats, for as long as files are read.
+            raise Overloaded(f"{_UPLOADS_AT_ONCE} uploads are being taken in.", retry_after=5.0)
         leave_to_admission(http.scope)
         asked = {"collegium__tenant": principal.tenant, "collegium__collections": [name]}
-        async with self._enter(_DOCUMENTS, incoming(http.headers), **asked) as span, self._uploads:
+        async with self._uploads, self._enter(_DOCUMENTS, incoming(http.headers), **asked) as span:
             errand = await read_upload(http, name, self._limits.max_upload_files)
             results = await self._tend(errand, http, carrier(span))
             span.set_attribute("collegium.passages_written", sum(r.passages for r in results))

@@ -28,7 +28,8 @@ class Doorway:
     Forms and deletions from a browser's page of another origin are refused as well; JSON a browser
     sends there only after it was allowed to, and here nothing allows it.
 
-    Bodies are JSON; documents may come as a form as well, which is passed on as it arrives.
+    Bodies are JSON; documents may come as a form as well. What is uploaded is passed on as it
+    arrives: who takes it in bounds how much of it lies in memory.
     """
 
     def __init__(self, app: ASGIApp, limits: LimitsConfig) -> None:
@@ -65,12 +66,12 @@ class Doorway:
             await _refuse(send, self._too_large(upload))
         elif kind == _FORM and is_foreign(headers):
             await _refuse(send, _elsewhere(headers))
-        elif kind == _FORM:
+        elif upload:
             await self._app(scope, self._counted(receive), send)
         else:
-            await self._read(scope, receive, send, upload)
+            await self._read(scope, receive, send)
 
-    async def _read(self, scope: Scope, receive: Receive, send: Send, upload: bool) -> None:
+    async def _read(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, more = bytearray(), True
         while more:
             message = await receive()
@@ -78,8 +79,8 @@ class Doorway:
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > self._limit(upload):
-                await _refuse(send, self._too_large(upload))
+            if len(body) > self._limit(upload=False):
+                await _refuse(send, self._too_large(upload=False))
                 return
         whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import Request
@@ -47,7 +48,8 @@ async def read_upload(http: Request, collection: str, most_files: int) -> Ingest
     """
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == _JSON:
-        return _of_json(await http.body(), collection)
+        # Checking tens of megabytes takes seconds, in which the event loop serves others.
+        return await asyncio.to_thread(_of_json, await http.body(), collection)
     return await _of_form(http, collection, most_files)
 
 
