@@ -71,7 +71,8 @@ class Sampling(TypedDict, total=False):
 class Call:
     """One call of the API, before it is sent; `path` is relative to the base URL.
 
-    `files` (name, bytes, media type) and `fields` make a form, in place of `body`.
+    `files` (name, bytes, media type) and `fields` make a form, in place of `body`. A `patient` one
+    waits for its answer as long as the connection holds.
     """
 
     method: str
@@ -81,18 +82,25 @@ class Call:
     params: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[tuple[str, bytes, str]] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
+    patient: bool = False
 
     def request(self, http: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """Build the HTTP request with the settings of `http`."""
+        seconds = http.timeout.as_dict() | ({"read": None} if self.patient else {})
+        timeout = httpx.Timeout(**seconds)
         if self.files:
             parts = [("files", part) for part in self.files]
             fields = dict(self.fields)
-            return http.build_request(self.method, self.path, data=fields, files=parts)
+            return http.build_request(
+                self.method, self.path, data=fields, files=parts, timeout=timeout
+            )
         if self.body is None:
             return http.build_request(self.method, self.path, params=dict(self.params))
         content = self.body.model_dump_json(exclude_none=True)
         headers = {"Content-Type": "application/json"}
-        return http.build_request(self.method, self.path, content=content, headers=headers)
+        return http.build_request(
+            self.method, self.path, content=content, headers=headers, timeout=timeout
+        )
 
 
 class Caller:

@@ -336,7 +336,7 @@ def test_mistakes_in_the_sdk_are_told_before_anything_is_sent(
 def test_folders_go_out_in_several_requests(
     service: Service, connect_sdk: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.client_collections.BATCH_FILES", 2)
+    monkeypatch.setattr("orchestrator.client_filling.BATCH_FILES", 2)
     for n in range(5):
         (tmp_path / f"f{n}.txt").write_text(json.dumps({"words": f"number {n}"}))
     client = connect_sdk(service.url)
