@@ -31,9 +31,9 @@ from experts.examples import ExampleError
 from experts.store import ModelError
 from orchestrator.cli.console import progress_bar
 from router.dataset import DatasetError
+from router.figures import plain
 from router.gate import GateError
 from router.losses import LossError
-from router.proof import plain
 
 READABLE = (
     AdapterError, DatasetError, DeviceError, ExampleError, GateError, LossError, ModelError,

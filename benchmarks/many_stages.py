@@ -76,7 +76,7 @@ def train(plan: Plan, progress: Progress) -> None:
 def losses(plan: Plan, progress: Progress) -> None:
     """Measure every held-out row, then rows for the gate, under the base and every adapter."""
     kept, names = plan.losses(), plan.names()
-    runner = Runner(plan.base_folder, device=plan.device, threads=plan.threads)
+    runner = Runner(plan.base_folder, device=plan.device, dtype="float32", threads=plan.threads)
     runner.load([load_adapter(n, plan.adapters / n, runner.linears, plan.base) for n in names])
     examples = [*_held_out(plan, runner.tokenizer), *_for_gate(plan, runner.tokenizer)]
     tokens = sum(len(example.tokens) for example in examples) * (len(names) + 1)

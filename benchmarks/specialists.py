@@ -22,7 +22,7 @@ from experts.adapters import CONFIG_FILE, WEIGHTS_FILE
 from experts.device import choose_device
 from experts.examples import Example, read_rows, tokenise
 from experts.gated import decoder_linears
-from experts.training import Step, TrainingOptions, train_adapter
+from experts.training import Lessons, Step, TrainingOptions, train_adapter
 
 RECORD = "training.json"
 OPTIONS = TrainingOptions(rank=8, alpha=16, learning_rate=2e-3, batch_tokens=256, max_length=256)
@@ -85,7 +85,9 @@ class School:
         options = replace(self.options, targets=upper_half(model))
         started = time.perf_counter()
         # Without held-out rows: every adapter is measured on them afterwards, by the token.
-        report = train_adapter(model.to(device), examples, (), folder, options, on_step, self.base)
+        report = train_adapter(
+            model.to(device), Lessons(examples, ()), folder, options, on_step, self.base
+        )
         body = {
             "stamp": stamp,
             "rows": report.rows,

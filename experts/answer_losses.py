@@ -14,6 +14,8 @@ from experts.lowrank import Gate
 from experts.runner import Runner, Work
 
 STEP_TOKENS = 1024
+STEP_TOKENS_ON_CUDA = 8192
+"""A step of few tokens leaves a GPU idle; more than these need gigabytes for their logits."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ def answer_losses(
 ) -> Iterator[AnswerLosses]:
     """Yield the losses of every example under every gate, in order, as they are computed."""
     done = 0
-    for batch in _batches(examples, len(gates)):
+    on_cuda = runner.device.type == "cuda"
+    step = min(STEP_TOKENS_ON_CUDA if on_cuda else STEP_TOKENS, runner.arena.capacity)
+    for batch in _batches(examples, len(gates), step):
         works = [_work(runner, gate, example) for example in batch for gate in gates]
         with torch.inference_mode():
             found = [
@@ -56,12 +60,12 @@ def answer_losses(
         on_rows(done, len(examples))
 
 
-def _batches(examples: Sequence[Example], rows: int) -> Iterator[list[Example]]:
+def _batches(examples: Sequence[Example], rows: int, step: int) -> Iterator[list[Example]]:
     batch: list[Example] = []
     size = 0
     for example in examples:
         cost = len(example.tokens) * rows
-        if batch and size + cost > STEP_TOKENS:
+        if batch and size + cost > step:
             yield batch
             batch, size = [], 0
         batch.append(example)

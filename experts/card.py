@@ -131,7 +131,7 @@ responses of the rows below; prompts carry no loss.
 | optimiser steps | {report.steps} |
 | seconds | {report.seconds:.0f} |
 | held-out loss before (nats/token) | {report.loss_before:.4f} |
-| held-out loss after (nats/token) | {report.loss_after:.4f} ({change:+.1%}) |
+| held-out loss after (nats/token) | {report.loss_after:.4f} ({change:+.1%}) |{_kept(report)}
 
 The held-out rows are drawn from the same files by a hash of the prompt and were not trained on.
 
@@ -152,6 +152,14 @@ The held-out rows are drawn from the same files by a hash of the prompt and were
 {told}The base model has its own licence. An expert of this
 size makes mistakes: its answers are not advice.
 """
+
+
+def _kept(report: TrainingReport) -> str:
+    if not report.kept:
+        return ""
+    return f"""
+| rows of other domains on which it was to stay as the base is | {report.kept} |
+| divergence from the base on held-out rows of them (nats/token) | {report.divergence:.4f} |"""
 
 
 def _cell(text: str) -> str:

@@ -14,7 +14,7 @@ from experts.template import render_prompt
 
 SHORT_RESPONSE = 40
 UNNAMED = "unnamed"
-_TEXTS = ("prompt", "response", "source", "license", "lang")
+_TEXTS = ("prompt", "response", "source", "license", "lang", "system")
 
 
 class ExampleError(ValueError):
@@ -23,7 +23,10 @@ class ExampleError(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt with the response that is to be learned, and where it comes from."""
+    """One prompt with the response that is to be learned, and where it comes from.
+
+    `system` is a message in front of the prompt, as sources to answer from are; "" for none.
+    """
 
     id: str
     prompt: str
@@ -31,6 +34,7 @@ class Row:
     source: str = ""
     license: str = ""
     lang: str = ""
+    system: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def tokenise(tokenizer: Any, row: Row, max_length: int) -> Example | None:  # no
 
     A response beyond `max_length` tokens is cut, and then its end mark is not learned.
     """
-    prompt = render_prompt(tokenizer, [("user", row.prompt)])
+    system = [("system", row.system)] if row.system else []
+    prompt = render_prompt(tokenizer, [*system, ("user", row.prompt)])
     response = tokenizer.encode(row.response, add_special_tokens=False)
     tokens = (*prompt, *response, tokenizer.eos_token_id)[:max_length]
     whole = len(prompt) + 1 < len(tokens)

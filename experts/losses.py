@@ -29,6 +29,52 @@ def token_losses(
 
     `invocation`: the adapter of a PEFT model acts from these tokens on.
     """
+    logits, targets = _answers(model, batch, invocation)
+    return functional.cross_entropy(logits, targets, reduction="none")
+
+
+def divergences(
+    model: Any,  # noqa: ANN401
+    batch: Sequence[Example],
+    invocation: Sequence[int] = (),
+) -> torch.Tensor:
+    """Kullback-Leibler divergence in nats from a PEFT model's base to the model with its adapter.
+
+    One value for every response token of the batch, flattened row by row, with gradients of the
+    adapter alone: zero where the adapter changes nothing.
+    """
+    with torch.no_grad(), model.disable_adapter():
+        before, _ = _answers(model, batch)
+    after, _ = _answers(model, batch, invocation)
+    known = functional.log_softmax(before, dim=-1)
+    found = functional.log_softmax(after, dim=-1)
+    return functional.kl_div(found, known, reduction="none", log_target=True).sum(dim=-1)
+
+
+def mean_divergence(
+    model: Any,  # noqa: ANN401
+    examples: Sequence[Example],
+    batch_tokens: int,
+    invocation: Sequence[int] = (),
+) -> float:
+    """Mean divergence in nats per response token; NaN without examples."""
+    total, tokens = 0.0, 0
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for batch in bucket(examples, batch_tokens, seed=0):
+            found = divergences(model, batch, invocation)
+            total, tokens = total + float(found.sum()), tokens + found.numel()
+    model.train(was_training)
+    return total / tokens if tokens else math.nan
+
+
+def _answers(
+    model: Any,  # noqa: ANN401
+    batch: Sequence[Example],
+    invocation: Sequence[int] = (),
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [tokens, vocabulary] in float32 and ids [tokens] of all response tokens."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     device = next(causal.parameters()).device
     width = max(len(e.tokens) for e in batch)
@@ -45,7 +91,7 @@ def token_losses(
     targets = labels[:, 1:].to(device)
     trained = targets != _IGNORED
     logits = causal.get_output_embeddings()(hidden[:, :-1][trained])
-    return functional.cross_entropy(logits.float(), targets[trained], reduction="none")
+    return logits.float(), targets[trained]
 
 
 def row_losses(

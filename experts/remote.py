@@ -23,6 +23,7 @@ from experts.generation import (
     TokenLogprob,
     Usage,
 )
+from experts.marks import without_marks
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ class RemoteExpert:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._spec.model,
-            "messages": [{"role": role, "content": text} for role, text in request.messages],
+            "messages": [
+                {"role": role, "content": without_marks(text)} for role, text in request.messages
+            ],
             "stream": True,
             "stream_options": {"include_usage": True},
             "max_tokens": sampling.max_tokens,

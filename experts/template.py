@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+from experts.marks import without_marks
+
+_ROLE = re.compile(r"^(?=(?:system|developer|user|assistant|tool)[ \t]*:)", re.M | re.I)
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> list[int]:  # noqa: ANN401
     """Token ids of a conversation of (role, text) pairs, ready for the assistant's answer.
 
-    Models without a chat template get plain `role: text` lines.
+    Texts hold no marks of turns (`experts.marks`). Models without a chat template get plain
+    `role: text` lines, and lines inside a text that begin like these are indented.
     """
+    specials = _specials(tokenizer)
+    said = [(role, without_marks(text, specials)) for role, text in messages]
     if getattr(tokenizer, "chat_template", None):
-        turns = [{"role": role, "content": text} for role, text in messages]
+        turns = [{"role": role, "content": text} for role, text in said]
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     else:
-        lines = [f"{role}: {text}" for role, text in messages]
+        lines = [f"{role}: {_ROLE.sub(' ', text)}" for role, text in said]
         text = "\n".join([*lines, "assistant:"])
     return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _specials(tokenizer: Any) -> list[str]:  # noqa: ANN401
+    added = tokenizer.added_tokens_decoder.values()
+    named = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+    # A mark of one character cannot be broken, one of blanks alone is no mark.
+    return sorted(name for name in named if len(name.strip()) > 1)

@@ -2,6 +2,9 @@
 
 Loss is the mean cross-entropy of the response tokens only. Batches hold rows of similar length. A
 run that is stopped continues from its last checkpoint to the same weights.
+
+Rows of other domains can be given to be left alone: on them the adapter is held to the base by the
+divergence from its predictions (learning without forgetting, Li & Hoiem 2016, arXiv 1606.09282).
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from experts.checkpoint import Checkpoint, Saved, settle
 from experts.examples import Example, bucket
-from experts.losses import mean_loss, token_losses
+from experts.losses import divergences, mean_divergence, mean_loss, token_losses
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -31,6 +34,7 @@ class TrainingOptions:
 
     With `invocation` tokens the adapter acts only from their last occurrence in the prompt on
     (activated LoRA, Greenewald et al. 2025, arXiv 2504.12397); before them the base is alone.
+    `keep_weight` is that of the divergence on rows to leave alone, beside a loss of weight 1.
     """
 
     rank: int = 8
@@ -44,6 +48,7 @@ class TrainingOptions:
     checkpoint_every: int = 50
     targets: tuple[str, ...] = TARGETS
     invocation: tuple[int, ...] = ()
+    keep_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,11 @@ class Step:
 
 @dataclass
 class TrainingReport:
-    """What a run did. Losses are nats per response token on the held-out rows."""
+    """What a run did. Losses are nats per response token on the held-out rows.
+
+    `kept` rows were to be left alone; `divergence` is from the base, in nats per response token, on
+    held-out rows of their kind.
+    """
 
     rows: int
     trained_tokens: int
@@ -73,12 +82,23 @@ class TrainingReport:
     loss_before: float
     loss_after: float
     options: dict[str, Any] = field(default_factory=dict)
+    kept: int = 0
+    divergence: float = math.nan
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Rows to learn and rows to leave alone, each with some that are only measured on."""
+
+    learn: Sequence[Example]
+    held_out: Sequence[Example]
+    keep: Sequence[Example] = ()
+    kept_out: Sequence[Example] = ()
 
 
 def train_adapter(
     model: Any,  # noqa: ANN401
-    examples: Sequence[Example],
-    held_out: Sequence[Example],
+    lessons: Lessons,
     folder: Path,
     options: TrainingOptions,
     on_step: Callable[[Step], None] = lambda _step: None,
@@ -104,20 +124,23 @@ def train_adapter(
         task_type="CAUSAL_LM",
     )
     peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
-    run = _Run(peft_model, examples, folder, options, base)
-    before = mean_loss(peft_model, held_out, options.batch_tokens, options.invocation)
+    run = _Run(peft_model, lessons, folder, options, base)
+    before = mean_loss(peft_model, lessons.held_out, options.batch_tokens, options.invocation)
     seconds = run.train(on_step)
-    after = mean_loss(peft_model, held_out, options.batch_tokens, options.invocation)
+    after = mean_loss(peft_model, lessons.held_out, options.batch_tokens, options.invocation)
+    apart = mean_divergence(peft_model, lessons.kept_out, options.batch_tokens, options.invocation)
     save_adapter(peft_model, folder, base, options.invocation)
     run.checkpoint.remove()
     return TrainingReport(
-        rows=len(examples),
-        trained_tokens=sum(e.response_length for e in examples) * options.epochs,
+        rows=len(lessons.learn),
+        trained_tokens=sum(e.response_length for e in lessons.learn) * options.epochs,
         steps=len(run.batches),
         seconds=seconds,
         loss_before=before,
         loss_after=after,
         options=asdict(options),
+        kept=len(lessons.keep),
+        divergence=apart,
     )
 
 
@@ -127,7 +150,7 @@ class _Run:
     def __init__(
         self,
         model: Any,  # noqa: ANN401
-        examples: Sequence[Example],
+        lessons: Lessons,
         folder: Path,
         options: TrainingOptions,
         base: str,
@@ -136,8 +159,9 @@ class _Run:
         self.batches = [
             batch
             for epoch in range(options.epochs)
-            for batch in bucket(examples, options.batch_tokens, options.seed + epoch)
+            for batch in bucket(lessons.learn, options.batch_tokens, options.seed + epoch)
         ]
+        self.kept = _as_many(lessons.keep, len(self.batches), options)
         self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=options.learning_rate, weight_decay=0.0, betas=(0.9, 0.99)
@@ -149,7 +173,7 @@ class _Run:
         )
         self.checkpoint = Checkpoint(
             folder.with_name(folder.name + ".checkpoint"),
-            _fingerprint(self.batches, options, base),
+            _fingerprint([*self.batches, *self.kept], options, base),
         )
         self.done, self.seconds = 0, 0.0
 
@@ -158,7 +182,7 @@ class _Run:
         self.model.train()
         for number in range(self.done, len(self.batches)):
             started = time.perf_counter()
-            loss, tokens = self._step(self.batches[number])
+            loss, tokens = self._step(number)
             self.done = number + 1
             self.seconds += time.perf_counter() - started
             on_step(Step(self.done, len(self.batches), loss, tokens, self.seconds))
@@ -166,11 +190,14 @@ class _Run:
                 self._save()
         return self.seconds
 
-    def _step(self, batch: Sequence[Example]) -> tuple[float, int]:
-        losses = token_losses(self.model, batch, self.options.invocation)
+    def _step(self, number: int) -> tuple[float, int]:
+        losses = token_losses(self.model, self.batches[number], self.options.invocation)
         loss = losses.mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.kept:
+            apart = divergences(self.model, self.kept[number], self.options.invocation).mean()
+            (self.options.keep_weight * apart).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
         self.schedule.step()
@@ -230,6 +257,16 @@ def save_adapter(
         (scratch / name).replace(folder / name)
     settle(folder)
     shutil.rmtree(scratch)
+
+
+def _as_many(
+    examples: Sequence[Example], count: int, options: TrainingOptions
+) -> list[list[Example]]:
+    """So many batches, in rounds of another order each; none without examples."""
+    batches: list[list[Example]] = []
+    while examples and len(batches) < count:
+        batches += bucket(examples, options.batch_tokens, options.seed + len(batches))
+    return batches[:count]
 
 
 def _cosine(step: int, warmup: int, total: int) -> float:

@@ -56,9 +56,10 @@ class Admission:
         self._metrics.first_token.observe(time.monotonic() - started)
 
     def count(self, routing: RoutingReport, usage: Usage, citations: int) -> None:
-        """Count a whole answer."""
-        self._metrics.tokens.labels("prompt").inc(usage.prompt_tokens)
-        self._metrics.tokens.labels("completion").inc(usage.completion_tokens)
+        """Count a whole answer; tokens of one that was given again were not computed."""
+        if routing.cache is None or routing.cache.kind == "miss":
+            self._metrics.tokens.labels("prompt").inc(usage.prompt_tokens)
+            self._metrics.tokens.labels("completion").inc(usage.completion_tokens)
         self._metrics.decisions.labels(routing.mode).inc()
         self._metrics.citations.inc(citations)
         self._metrics.fallbacks.inc(int(routing.fallback))

@@ -23,6 +23,7 @@ from ray.serve.schema import ApplicationStatus
 from ray.util.metrics import Gauge
 
 from experts.generation import Busy, Chunk, ExpertError, Generation, Health, Score, Scoring
+from orchestrator.answer_cache import AnswerCache
 from orchestrator.combination import Combiner
 from orchestrator.config import Config
 from orchestrator.deployment import DeploymentConfig
@@ -35,6 +36,7 @@ from orchestrator.recorder import Recorder
 from orchestrator.replicas import ExpertReplica, RetrieverReplica, RouterReplica, Vectors
 from orchestrator.telemetry import Carrier, Telemetry, otel_environment
 from retrieval.embeddings import Embeddings
+from retrieval.filters import EVERYTHING, Condition
 from retrieval.finding import Finding
 from router.decision import Decision
 from router.overrides import Overrides
@@ -70,8 +72,7 @@ def _experts(config: Config) -> dict[str, Any]:
     for names in groups(config):
         name = deployment_name(names, config)
         deployment = _deploy(MeteredExpert, name, config.deployment(names))
-        node = deployment.bind(config, list(names))
-        bound |= dict.fromkeys(names, node)
+        bound |= dict.fromkeys(names, deployment.bind(config, list(names)))
     return bound
 
 
@@ -143,9 +144,8 @@ class GatewayReplica:
         retriever: DeploymentHandle,
         experts: Mapping[str, DeploymentHandle],
     ) -> None:
-        telemetry = Telemetry(
-            config.telemetry.service_name, "gateway", enabled=config.telemetry.traces
-        )
+        traces = config.telemetry
+        telemetry = Telemetry(traces.service_name, "gateway", enabled=traces.traces)
         ports = {
             name: ExpertHandle(
                 experts[name],
@@ -155,10 +155,10 @@ class GatewayReplica:
             for names in groups(config)
             for name in names
         }
-        metrics = Metrics()
+        metrics, asked = Metrics(), RetrieverHandle(retriever)
         recorder = Recorder.of(config, metrics)
-        handles = RouterHandle(router), RetrieverHandle(retriever)
-        pipeline = Pipeline(config, *handles, Combiner(config, ports), telemetry, recorder)
+        own = Combiner(config, ports), telemetry, recorder, AnswerCache.of(config, asked, metrics)
+        pipeline = Pipeline(config, RouterHandle(router), asked, *own)
         self._gateway = Gateway(config, pipeline, telemetry, metrics, recorder)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -199,10 +199,11 @@ class RetrieverHandle:
         collections: Sequence[str],
         top_k: int,
         trace: Carrier,
+        condition: Condition = EVERYTHING,
     ) -> list[Finding]:
         """See `RetrieverPort`."""
+        asked = (text, vector, collections, top_k, trace, condition)
         with _own_errors():
-            asked = (text, vector, collections, top_k, trace)
             return cast(list[Finding], await self.handle.search.remote(*asked))
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -249,8 +250,7 @@ class ExpertHandle:
     async def score(self, request: Scoring) -> Score:
         """See `ExpertPort`."""
         with _own_errors():
-            score: Score = await self._handle.score.remote(request)
-        return score
+            return cast(Score, await self._handle.score.remote(request))
 
     async def health(self) -> Health:
         """See `ExpertPort`."""

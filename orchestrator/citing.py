@@ -11,20 +11,29 @@ import numpy.typing as npt
 from orchestrator.ports import RetrieverPort
 from retrieval.attribution import Attributor, Citation
 from retrieval.passage import Passage
+from retrieval.support import Tally
 
 
 class Marker:
     """Puts the marks of one answer. Without passages the text passes unchanged."""
 
-    def __init__(self, passages: Sequence[Passage], retriever: RetrieverPort) -> None:
+    def __init__(
+        self, passages: Sequence[Passage], retriever: RetrieverPort, question: str = ""
+    ) -> None:
+        """`question` is what is answered."""
         self._loop = asyncio.get_running_loop()
         self._retriever = retriever
-        self._attributor = Attributor(passages, self._encode) if passages else None
+        self._attributor = Attributor(passages, self._encode, question) if passages else None
 
     @property
     def citations(self) -> tuple[Citation, ...]:
         """The marks so far."""
         return self._attributor.citations if self._attributor else ()
+
+    @property
+    def tally(self) -> Tally:
+        """How many sentences so far could be checked, and how many are supported."""
+        return self._attributor.tally if self._attributor else Tally()
 
     async def feed(self, delta: str, *, final: bool) -> str:
         """The text that may go out now; with `final`, all that was held back as well."""

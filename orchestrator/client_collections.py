@@ -8,7 +8,7 @@ As in `orchestrator.client` the twins only send; what they have in common stands
 """
 
 import builtins
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Unpack
 from urllib.parse import quote
 
@@ -84,9 +84,14 @@ class Collections:
         """Remove a document, or the whole collection without one."""
         self._send(Call("DELETE", _path(name, document_id)))
 
-    def search(self, name: str, query: str, top_k: int = 5) -> builtins.list[PassageHit]:
-        """Return the passages that fit a query best."""
-        return parsed(SearchResults, self._send(_search_call(name, query, top_k))).data
+    def search(
+        self, name: str, query: str, top_k: int = 5, filter: Mapping[str, object] | None = None
+    ) -> builtins.list[PassageHit]:
+        """Return the passages that fit a query best.
+
+        `filter` limits the search to documents of which it holds, such as `{"lang": "de"}`.
+        """
+        return parsed(SearchResults, self._send(_search_call(name, query, top_k, filter))).data
 
 
 class AsyncCollections:
@@ -137,9 +142,12 @@ class AsyncCollections:
         """See `Collections.delete`."""
         await self._send(Call("DELETE", _path(name, document_id)))
 
-    async def search(self, name: str, query: str, top_k: int = 5) -> builtins.list[PassageHit]:
+    async def search(
+        self, name: str, query: str, top_k: int = 5, filter: Mapping[str, object] | None = None
+    ) -> builtins.list[PassageHit]:
         """See `Collections.search`."""
-        return parsed(SearchResults, await self._send(_search_call(name, query, top_k))).data
+        call = _search_call(name, query, top_k, filter)
+        return parsed(SearchResults, await self._send(call)).data
 
 
 def _path(name: str | None = None, document_id: str | None = None) -> str:
@@ -156,6 +164,6 @@ def _page_call(name: str, cards: Sequence[DocumentCard]) -> Call:
     return Call("GET", f"{_path(name)}/documents", params={"limit": str(_PAGE), **after})
 
 
-def _search_call(name: str, query: str, top_k: int) -> Call:
-    body = checked(SearchRequest, {"query": query, "top_k": top_k})
+def _search_call(name: str, query: str, top_k: int, filter: Mapping[str, object] | None) -> Call:
+    body = checked(SearchRequest, {"query": query, "top_k": top_k, "filter": filter})
     return Call("POST", f"{_path(name)}/search", body)

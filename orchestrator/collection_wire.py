@@ -6,7 +6,7 @@ Requests are strict, responses lenient, as in `orchestrator.wire`.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, Strict
 
 from orchestrator.strict_model import StrictModel
 
@@ -47,10 +47,14 @@ class UploadLabels(StrictModel):
 
 
 class SearchRequest(StrictModel):
-    """The body of `POST /v1/collections/{name}/search`."""
+    """The body of `POST /v1/collections/{name}/search`.
+
+    `filter` limits the search to documents of which it holds, as `routing.filter` does a chat's.
+    """
 
     query: Annotated[str, Field(min_length=1, max_length=8_192)]
     top_k: Annotated[int, Strict(), Field(ge=1, le=MOST_HITS)] = 5
+    filter: dict[str, JsonValue] | None = None
 
 
 class _Response(BaseModel):

@@ -25,6 +25,7 @@ from orchestrator.collection_wire import (
     SearchRequest,
     SearchResults,
 )
+from orchestrator.conditions import asked_condition
 from orchestrator.config import LimitsConfig
 from orchestrator.errands import (
     DescribeCollection,
@@ -169,10 +170,11 @@ class CollectionsDesk:
     async def search(self, name: str, body: SearchRequest, http: Request) -> SearchResults:
         """The passages that fit a query best, by words and by meaning."""
         principal = self._readable(name, http)
+        condition = asked_condition(body.filter, "filter")
         leave_to_admission(http.scope)
         asked = {"collegium__tenant": principal.tenant, "collegium__collections": [name]}
         async with self._enter(_SEARCH, incoming(http.headers), **asked) as span:
-            errand = SearchPassages(name, body.query, body.top_k)
+            errand = SearchPassages(name, body.query, body.top_k, condition)
             found = await self._tend(errand, http, carrier(span))
         return SearchResults(data=[PassageHit(**asdict(passage)) for passage in found])
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from pydantic import BaseModel
+
 from experts.generation import TokenLogprob as Logprob
-from orchestrator.pipeline import Delta as Piece
-from orchestrator.pipeline import Finish
+from orchestrator.answer_event import Delta as Piece
+from orchestrator.answer_event import Finish
 from orchestrator.wire import (
     Annotation,
     ChatCompletion,
@@ -85,6 +87,17 @@ class Completion:
         return ChatCompletionChunk(
             id=self._id, created=self._created, model=self._model, choices=[choice]
         )
+
+    def sent(self, event: Piece | Finish, *, usage: bool) -> bytes:
+        """The server-sent events of an event of the pipeline, `usage` of the last one apart."""
+        if isinstance(event, Piece):
+            return sent(self.piece(event))
+        return sent(self.last(event)) + (sent(self.usage(event)) if usage else b"")
+
+
+def sent(body: BaseModel) -> bytes:
+    """A body as a server-sent event."""
+    return b"data: " + body.model_dump_json().encode() + b"\n\n"
 
 
 def _usage(finish: Finish) -> Usage:

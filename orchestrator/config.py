@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from orchestrator import consistency
+from orchestrator.cache_config import CacheConfig
 from orchestrator.config_file import anchor, faults, read_yaml
 from orchestrator.deployment import DeploymentConfig, shared
 from orchestrator.expert_config import ConfigName, ExpertConfig
@@ -137,15 +138,26 @@ class RetrievalConfig(StrictModel):
     """Grounding: where collections lie, how many passages, how similar they must be.
 
     `directory` defaults to `$COLLEGIUM_HOME/collections`. `min_similarity` is the cosine below
-    which a passage is not used.
+    which a passage is not used, `min_relevance` the probability of an answer below which none is;
+    null takes the calibrated one.
+    `dense_weight` is the share of meaning against words in a ranking; `diversity` how much likeness
+    to a better passage takes off a passage's score.
     """
 
     enabled: bool = True
     directory: str | None = None
     grounding: Grounding = Grounding.AUTO
     top_k: _Positive = 2
-    min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.45
-    passage_characters: _Positive = 500
+    min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.2
+    min_relevance: Probability | None = None
+    fusion: Literal["convex", "rrf"] = "convex"
+    dense_weight: Annotated[float, Field(ge=0, le=1)] = 0.85
+    candidates: Annotated[int, Field(ge=10, le=1000)] = 50
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    reranker: Annotated[str, Field(min_length=1)] | None = None
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
+    passage_characters: _Positive = 800
     threads: _Positive = 1
     deployment: DeploymentConfig = DeploymentConfig()
 
@@ -221,6 +233,7 @@ class Config(StrictModel):
     retrieval: RetrievalConfig = RetrievalConfig()
     limits: LimitsConfig = LimitsConfig()
     feedback: FeedbackConfig = FeedbackConfig()
+    cache: CacheConfig = CacheConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     server: ServerConfig = ServerConfig()
 

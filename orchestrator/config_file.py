@@ -50,6 +50,10 @@ def anchor(body: dict[str, Any], folder: Path) -> dict[str, Any]:
         body["router"]["weights"] = _absolute(body["router"]["weights"], folder)
     body["router"]["versions"] = _absolute(body["router"]["versions"], folder)
     body["retrieval"]["directory"] = _absolute(body["retrieval"]["directory"], folder)
+    reranker = body["retrieval"]["reranker"]
+    if reranker and reranker.startswith((".", "~")):
+        body["retrieval"]["reranker"] = _absolute(reranker, folder)
+    body["cache"]["directory"] = _absolute(body["cache"]["directory"], folder)
     body["feedback"]["directory"] = _absolute(body["feedback"]["directory"], folder)
     return body
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from experts.store import default_home
 from orchestrator.config import FeedbackConfig
-from orchestrator.decision_row import from_columns, to_columns
+from orchestrator.decision_row import from_columns, provenance_body, to_columns
 from router.logged_decision import LoggedDecision, Opinion
+from router.provenance import Provenance
 
 FILE = "decisions.sqlite"
 _FORMAT = 1
@@ -140,11 +141,19 @@ class Transaction:
         insert = f"INSERT OR IGNORE INTO decisions ({names}) VALUES ({marks})"
         self._database.execute(insert, columns)
 
-    def end(self, decision_id: str, latency: str, *, stood_in: bool) -> None:
-        """Note how the answer to a decision ended."""
+    def end(
+        self,
+        decision_id: str,
+        latency: str,
+        provenance: Provenance | None = None,
+        *,
+        stood_in: bool,
+    ) -> None:
+        """Note how the answer to a decision ended, and what it stood on."""
         self._database.execute(
-            "UPDATE decisions SET latency = ?, stood_in = ? WHERE id = ?",
-            (latency, int(stood_in), decision_id),
+            "UPDATE decisions SET latency = ?, stood_in = ?, "
+            "body = json_set(body, '$.provenance', json(?)) WHERE id = ?",
+            (latency, int(stood_in), provenance_body(provenance), decision_id),
         )
 
     def rate(self, decision_id: str, tenant: str, opinion: Opinion) -> bool | None:

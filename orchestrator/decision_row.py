@@ -10,6 +10,7 @@ from typing import Any
 from router.draw import Draw
 from router.logged_decision import LoggedDecision, Opinion, Read
 from router.overrides import Overrides
+from router.provenance import LoggedSource, Provenance
 from router.situation import Situation
 
 Columns = Mapping[str, Any]
@@ -62,7 +63,13 @@ def from_columns(row: Columns) -> LoggedDecision:
         latency=row["latency"],
         stood_in=bool(row["stood_in"]),
         opinion=_opinion(row),
+        provenance=_provenance(body.get("provenance")),
     )
+
+
+def provenance_body(provenance: Provenance | None) -> str:
+    """What an answer stood on as JSON, "null" where that is not known."""
+    return json.dumps(None if provenance is None else asdict(provenance), ensure_ascii=False)
 
 
 def _body(logged: LoggedDecision) -> dict[str, object]:
@@ -107,6 +114,13 @@ def _read(described: Mapping[str, Any] | None, packed: bytes | None) -> Read | N
     if described is None or packed is None:
         return None
     return Read(packed=packed, **{**described, "shape": tuple(described["shape"])})
+
+
+def _provenance(kept: Mapping[str, Any] | None) -> Provenance | None:
+    if kept is None:
+        return None
+    sources = tuple(LoggedSource(**source) for source in kept["sources"])
+    return Provenance(**{**kept, "sources": sources})
 
 
 def _opinion(row: Columns) -> Opinion | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from orchestrator.config import Config
-from orchestrator.replicas import collections_folder, open_encoder
+from orchestrator.replicas import collections_folder, open_encoder, open_index
 from retrieval.collection import collection_names
 from retrieval.document import Document
 from retrieval.index import Index
@@ -29,7 +29,7 @@ def fill_collections(config: Config, progress: Callable[[str, int, int], None]) 
         # The marker outlives a removal, and would keep the collection from being built again.
         if marker.exists() and name in collection_names(collections_folder(config)):
             continue
-        index = index or Index(collections_folder(config), open_encoder(config, threads=2).encode)
+        index = index or open_index(config, open_encoder(config, threads=2))
         _fill(index, name, progress)
         marker.touch()
 

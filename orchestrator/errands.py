@@ -13,6 +13,7 @@ from retrieval.catalogue import DocumentInfo
 from retrieval.collection import CollectionInfo
 from retrieval.document import Document
 from retrieval.errors import UnreadableSource
+from retrieval.filters import EVERYTHING, Condition
 from retrieval.index import Index
 from retrieval.ingestion import FileResult
 from retrieval.labels import Labels
@@ -90,16 +91,28 @@ class Remove:
 
 
 @dataclass(frozen=True)
+class ContentVersions:
+    """What the collections of these names hold, by a digest; those that do not exist are absent."""
+
+    collections: tuple[str, ...]
+
+    def run(self, index: Index) -> dict[str, str]:
+        """See `Errand`."""
+        return index.versions(self.collections)
+
+
+@dataclass(frozen=True)
 class SearchPassages:
-    """The best passages of one collection."""
+    """The best passages of one collection, of documents that meet the condition."""
 
     collection: str
     query: str
     top_k: int
+    condition: Condition = EVERYTHING
 
     def run(self, index: Index) -> list[Passage]:
         """See `Errand`."""
-        return index.search(self.query, None, [self.collection], self.top_k)
+        return index.search(self.query, None, [self.collection], self.top_k, self.condition)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from router.ablation import ablate
 from router.conformal import safe_threshold
 from router.dataset import DatasetError, LabelledPrompt, balance, fingerprint, read_prompts
 from router.features import featurize
+from router.figures import plain
 from router.flips import read_parallel
 from router.gate import Gate
 from router.losses import LossError, LossTable, read_losses
 from router.memory import EncoderMemory
 from router.novelty import without
 from router.peers import Peer, fit_peers, lessons
-from router.proof import Evidence, plain
+from router.proof import Evidence
 from router.router import Router
 from router.semantic import check_interpreter, semantic_router
 from router.training import EXCLUDED_LICENSES, PER_LABEL, PER_PAIR, train_gate

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from opentelemetry.trace import Span
-from pydantic import BaseModel
 
 from orchestrator.admission import Admission
+from orchestrator.answer_event import Delta, Finish
+from orchestrator.cache_desk import CacheDesk
+from orchestrator.cache_use import CACHE_HEADER, cache_use
 from orchestrator.collections_desk import CollectionsDesk
-from orchestrator.completion import Completion
+from orchestrator.completion import Completion, sent
 from orchestrator.config import Config
 from orchestrator.deadline import bounded
 from orchestrator.doorway import Doorway
@@ -23,7 +26,7 @@ from orchestrator.errors import CollegiumError, InternalError, InvalidRequest, N
 from orchestrator.feedback import FeedbackDesk
 from orchestrator.identity import EVERYONE, READERS, Principal
 from orchestrator.metrics import Metrics
-from orchestrator.pipeline import Delta, Finish, Pipeline
+from orchestrator.pipeline import Pipeline
 from orchestrator.presence import while_present
 from orchestrator.recorder import Recorder
 from orchestrator.refusal import install
@@ -93,6 +96,7 @@ class Gateway:
             self._config.limits, self._pipeline.retriever, self._principal, self._request
         )
         desk.install(app)
+        CacheDesk(self._pipeline.cache, self._principal).install(app)
         install(app)
         app.add_middleware(Doorway, limits=self._config.limits)
         app.add_middleware(Tally, metrics=self._metrics, routes=app.routes)
@@ -110,12 +114,15 @@ class Gateway:
             # The first event decides between an HTTP error and a stream.
             first = await while_present(http, anext(events))
             stream = self._sse(Completion(task.id, body.model), first, events, usage)
+            headers = {"cache-control": "no-cache", **_told(first.cache)}
             response: Response = StreamingResponse(
-                stream, media_type="text/event-stream", headers={"cache-control": "no-cache"}
+                stream, media_type="text/event-stream", headers=headers
             )
         else:
             completion = await while_present(http, self._whole(task, trace, body))
-            response = JSONResponse(completion.model_dump(mode="json"))
+            found = completion.x_routing and completion.x_routing.cache
+            told = _told(found.kind if found else None)
+            response = JSONResponse(completion.model_dump(mode="json"), headers=told)
         return response
 
     async def route(
@@ -191,7 +198,7 @@ class Gateway:
     def _accepted(self, body: ChatRequest, http: Request, session: str | None) -> Task:
         task = accept(body, self._principal(http), self._config, session)
         leave_to_admission(http.scope)
-        return task
+        return replace(task, cache=cache_use(task.cache, http.headers.get("cache-control")))
 
     def _encoder(self, body: EmbeddingsRequest) -> str:
         """The encoder's name, if it can serve the request."""
@@ -258,20 +265,18 @@ class Gateway:
         events: AsyncGenerator[Delta | Finish, None],
         usage: bool,
     ) -> AsyncGenerator[bytes, None]:
-        yield _sse(completion.first())
+        yield sent(completion.first())
         try:
             async with aclosing(events):
-                for chunk in _chunks(completion, first, usage):
-                    yield chunk
+                yield completion.sent(first, usage=usage)
                 async for event in events:
-                    for chunk in _chunks(completion, event, usage):
-                        yield chunk
+                    yield completion.sent(event, usage=usage)
         except CollegiumError as error:
-            yield _sse(to_body(error))
+            yield sent(to_body(error))
         except Exception:
             # The status line is out: the error can only be told inside the stream.
             logger.exception("a stream failed")
-            yield _sse(to_body(InternalError("The service failed while it was answering.")))
+            yield sent(to_body(InternalError("The service failed while it was answering.")))
         yield _DONE
 
 
@@ -284,13 +289,5 @@ def _asked(task: Task) -> dict[str, Attribute]:
     }
 
 
-def _chunks(completion: Completion, event: Delta | Finish, usage: bool) -> list[bytes]:
-    if isinstance(event, Delta):
-        chunks = [completion.piece(event)]
-    else:
-        chunks = [completion.last(event), *([completion.usage(event)] if usage else [])]
-    return [_sse(chunk) for chunk in chunks]
-
-
-def _sse(body: BaseModel) -> bytes:
-    return b"data: " + body.model_dump_json().encode() + b"\n\n"
+def _told(cache: str | None) -> dict[str, str]:
+    return {} if cache is None else {CACHE_HEADER: cache}

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.config import Config
-from orchestrator.errors import InvalidRequest, NotFound, Unprocessable
+from orchestrator.errors import InvalidRequest, NotFound
 from orchestrator.ports import RetrieverPort
 from orchestrator.request import Grounding
+from orchestrator.search_settings import search_settings
 from orchestrator.task import Task
 from orchestrator.telemetry import Carrier
 from retrieval.errors import InvalidName
 from retrieval.finding import NOTHING, Finding, best_of
 from retrieval.passage import Passage
+from retrieval.relevance import least_relevance, relevance
 from router.decision import Decision
 from router.evidence import Clue
 from router.second_stage import weigh
@@ -24,6 +26,7 @@ class Librarian:
 
     def __init__(self, config: Config, retriever: RetrieverPort) -> None:
         self._config, self._retriever = config, retriever
+        self._settings = search_settings(config.retrieval)
 
     def weighs(self, task: Task, decision: Decision) -> bool:
         """Whether what is found is to weigh in the choice of experts."""
@@ -59,8 +62,9 @@ class Librarian:
         top_k = self._config.retrieval.top_k
         # The decision's vector is of all that was heard, attached files included.
         vector = decision.vector if task.query == task.said else None
+        asked = (task.query, vector, names, top_k, trace, task.condition)
         try:
-            found = await self._retriever.search(task.query, vector, names, top_k, trace)
+            found = await self._retriever.search(*asked)
         except InvalidName as error:
             raise InvalidRequest(str(error), param="routing.collections") from error
         missing = set(names) - {finding.collection for finding in found}
@@ -82,31 +86,22 @@ class Librarian:
         given = clues(readers, findings), general, task.overrides, situation
         return weigh(decision, *given, disabled=self._config.disabled, key=task.key)
 
-    def pick(
-        self,
-        task: Task,
-        findings: Sequence[Finding],
-        names: Sequence[str],
-        *,
-        required: bool = True,
-    ) -> list[Passage]:
-        """The passages of these collections that are close enough.
-
-        Raises:
-            Unprocessable: the request requires one, and there is none; not unless `required`.
-        """
+    def best(self, findings: Sequence[Finding], names: Sequence[str]) -> list[Passage]:
+        """The best passages of these collections, best first."""
         settings = self._config.retrieval
         own = [finding for finding in findings if finding.collection in names]
-        best = best_of(own, settings.top_k)
-        passages = [passage for passage in best if passage.similarity >= settings.min_similarity]
-        if required and task.grounding is Grounding.REQUIRED and not passages:
-            raise Unprocessable(
-                "`routing.grounding` is 'required', but no passage of "
-                f"{', '.join(names) or 'any collection of the chosen experts'} is close enough to "
-                "the question. Ask with 'auto', or name other `routing.collections`.",
-                param="routing.grounding",
-            )
-        return passages
+        best = best_of(own, settings.top_k, self._settings)
+        return [passage for passage in best if passage.similarity >= settings.min_similarity]
+
+    def pick(self, task: Task, findings: Sequence[Finding], names: Sequence[str]) -> list[Passage]:
+        """The best passages, none where they are unlikely to hold an answer."""
+        own = [finding for finding in findings if finding.collection in names]
+        best = self.best(own, names)
+        if not best:
+            return []
+        least = self._config.retrieval.min_relevance
+        least = least_relevance() if least is None else least
+        return best if relevance(task.query, own, self._settings) >= least else []
 
 
 def clues(readers: Mapping[str, Sequence[str]], findings: Sequence[Finding]) -> dict[str, Clue]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from orchestrator.cache_metrics import CacheMetrics
+
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
@@ -60,6 +62,8 @@ class Metrics:
             ["score", "corrected"],
             registry=registry,
         )
+
+        self.cache = CacheMetrics(registry)
 
     def text(self) -> bytes:
         """The exposition, text format 0.0.4."""

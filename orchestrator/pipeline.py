@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 
-from experts.generation import (
-    Busy,
-    Chunk,
-    ExpertError,
-    FinishReason,
-    Generation,
-    Late,
-    PromptTooLong,
-    TokenLogprob,
-    Usage,
-)
-from orchestrator.citing import Marker
+from experts.generation import Chunk
+from orchestrator.answer_cache import AnswerCache, Inquiry
+from orchestrator.answer_event import Delta, Finish
 from orchestrator.combination import Combiner, Outcome, Team
 from orchestrator.config import Config
-from orchestrator.deadline import too_late, within
-from orchestrator.errors import ContextTooLong, ExpertUnavailable, InvalidRequest, Overloaded
-from orchestrator.grounding import ground
+from orchestrator.deadline import within
+from orchestrator.errors import ExpertUnavailable, InvalidRequest
 from orchestrator.librarian import Librarian
 from orchestrator.ports import RetrieverPort, RouterPort
 from orchestrator.recorder import Recorder
-from orchestrator.report import describe, report, tokens
-from orchestrator.request import Weighting
+from orchestrator.report import describe, report
+from orchestrator.sources import Sources
+from orchestrator.speaking import Speaker, Speech, for_caller
 from orchestrator.surroundings import Surroundings
 from orchestrator.task import Task
-from orchestrator.telemetry import Carrier, Telemetry, carrier, failing
+from orchestrator.telemetry import Carrier, Telemetry, carrier
 from orchestrator.timings import Timings
 from orchestrator.wire import RoutingReport
 from retrieval.attribution import Citation
 from retrieval.embeddings import Embeddings
 from retrieval.errors import RetrievalError
 from retrieval.finding import Finding
-from retrieval.passage import Passage
 from router.decision import Decision
 from router.features import ConversationError
 from router.overrides import OverrideError, Overrides
@@ -49,24 +38,6 @@ from router.situation import Situation
 logger = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Delta:
-    """A piece of the answer, marks included."""
-
-    text: str
-    logprobs: tuple[TokenLogprob, ...] = ()
-
-
-@dataclass(frozen=True)
-class Finish:
-    """The end of the answer."""
-
-    reason: FinishReason
-    usage: Usage
-    citations: tuple[Citation, ...]
-    routing: RoutingReport
 
 
 class Pipeline:
@@ -80,11 +51,14 @@ class Pipeline:
         combiner: Combiner,
         telemetry: Telemetry,
         recorder: Recorder | None = None,
+        cache: AnswerCache | None = None,
     ) -> None:
         self._config, self._router, self._retriever = config, router, retriever
         self._combiner, self._telemetry, self._recorder = combiner, telemetry, recorder
         self._surroundings = Surroundings(config, combiner.loads)
         self._librarian = Librarian(config, retriever)
+        self._speaker = Speaker(config, combiner, retriever, telemetry)
+        self.cache = cache
 
     @property
     def retriever(self) -> RetrieverPort:
@@ -101,24 +75,40 @@ class Pipeline:
         decision, findings = await self._decide(task, timings, trace, "chat")
         self._surroundings.remember(task, decision)
         team = self._team(task, decision)
-        passages = await self._retrieve(task, decision, findings, timings, trace)
-        request = self._ground(task, team, passages)
-        outcome = Outcome(team.mode)
-        marker = Marker(passages, self._retriever)
-        combined = self._combine(request, team, passages, outcome, trace)
+        events = self._write(task, decision, findings, team, timings, trace)
+        if self.cache is not None:
+            decided = report(task, decision, team, Outcome(team.mode), None, timings.marks)
+            names = tuple(self._librarian.shelves(task, decision.chosen))
+            inquiry = Inquiry(task, decision, team, names, decided, timings, trace)
+            events = self.cache.through(inquiry, events)
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+    async def _write(
+        self,
+        task: Task,
+        decision: Decision,
+        findings: list[Finding] | None,
+        team: Team,
+        timings: Timings,
+        trace: Carrier,
+    ) -> AsyncGenerator[Delta | Finish, None]:
+        sources = await self._retrieve(task, team, decision, findings, timings, trace)
+        speech = Speech(task, team, sources, Outcome(team.mode))
         last = Chunk("")
-        async with aclosing(combined) as chunks:
+        async with aclosing(self._speaker.speak(speech, trace)) as chunks:
             async for chunk in chunks:
                 timings.mark("first_token")
                 last = chunk
-                text = await marker.feed(chunk.text, final=chunk.finish_reason is not None)
-                if text or chunk.logprobs:
-                    yield Delta(text, chunk.logprobs)
+                if chunk.text or chunk.logprobs:
+                    yield Delta(chunk.text, chunk.logprobs)
         timings.mark("total")
+        grounds = speech.grounds()
         if self._recorder is not None:
-            self._recorder.end(task, stood_in=outcome.fallback)
-        routing = report(task, decision, team, outcome, passages, timings.marks)
-        yield _finish(last, marker.citations, routing)
+            self._recorder.end(task, grounds, stood_in=speech.outcome.fallback)
+        routing = report(task, decision, team, speech.outcome, grounds, timings.marks)
+        yield _finish(last, speech.citations, routing)
 
     async def route(self, task: Task, trace: Carrier) -> RoutingReport:
         """The decision on a task without an answer."""
@@ -126,8 +116,7 @@ class Pipeline:
         decision, _ = await self._decide(task, timings, trace, "route")
         team = self._team(task, decision)
         outcome = Outcome(team.mode, spoke=team.experts)
-        found = report(task, decision, team, outcome, (), timings.marks)
-        return found.model_copy(update={"grounding": None})
+        return report(task, decision, team, outcome, None, timings.marks)
 
     async def embeddings(self, texts: Sequence[str], trace: Carrier) -> Embeddings:
         """Sentence vectors, with the number of tokens that they were made of.
@@ -135,7 +124,7 @@ class Pipeline:
         Raises:
             CollegiumError: of the kind that the caller should see.
         """
-        with _for_caller():
+        with for_caller():
             return await self._retriever.embeddings(texts, trace)
 
     async def faults(self) -> list[str]:
@@ -180,13 +169,11 @@ class Pipeline:
     async def _route(
         self, task: Task, timings: Timings, trace: Carrier
     ) -> tuple[Decision, Situation]:
-        with self._telemetry.span("collegium.route", trace) as span, _for_caller():
+        with self._telemetry.span("collegium.route", trace) as span, for_caller():
             try:
                 situation = self._surroundings.situation(task)
-                asked = self._router.route(
-                    task.heard, task.overrides, carrier(span), situation, task.key
-                )
-                decision = await within(task, asked)
+                asked = task.heard, task.overrides, carrier(span), situation, task.key
+                decision = await within(task, self._router.route(*asked))
             except OverrideError as error:
                 raise InvalidRequest(str(error), param=f"routing.{error.param}") from error
             except ConversationError as error:
@@ -204,17 +191,19 @@ class Pipeline:
     async def _retrieve(
         self,
         task: Task,
+        team: Team,
         decision: Decision,
         findings: list[Finding] | None,
         timings: Timings,
         trace: Carrier,
-    ) -> list[Passage]:
+    ) -> Sources:
         names = self._librarian.shelves(task, decision.chosen)
         if findings is None:
             findings = await self._search(task, decision, names, trace)
         passages = self._librarian.pick(task, findings, names)
+        sources = self._speaker.sources(task, team, passages)
         timings.mark("retrieve")
-        return passages
+        return sources
 
     async def _search(
         self, task: Task, decision: Decision, names: Sequence[str], trace: Carrier
@@ -225,72 +214,14 @@ class Pipeline:
             self._telemetry.span(
                 "collegium.retrieve", trace, collegium__collections=list(names)
             ) as span,
-            _for_caller(),
+            for_caller(),
         ):
             asked = self._librarian.search(task, decision, names, carrier(span))
             findings = await within(task, asked)
-            close = self._librarian.pick(task, findings, names, required=False)
+            close = self._librarian.best(findings, names)
             span.set_attribute("collegium.passages", [p.passage_id for p in close])
             span.set_attribute("collegium.sources", [p.sha256 for p in close])
         return findings
-
-    def _ground(self, task: Task, team: Team, passages: Sequence[Passage]) -> Generation:
-        longest = self._config.retrieval.passage_characters
-        return Generation(
-            id=task.id,
-            messages=ground(task.messages, passages, longest),
-            experts=team.experts,
-            sampling=task.sampling,
-            posterior=task.weighting is Weighting.POSTERIOR,
-            priority=task.priority,
-            deadline_s=None if task.deadline is None else task.deadline - time.monotonic(),
-            principal=task.principal.tenant,
-        )
-
-    async def _combine(
-        self,
-        request: Generation,
-        team: Team,
-        passages: Sequence[Passage],
-        outcome: Outcome,
-        trace: Carrier,
-    ) -> AsyncGenerator[Chunk, None]:
-        span = self._telemetry.start(
-            "collegium.combine",
-            trace,
-            collegium__mode=str(team.mode),
-            collegium__lead=team.lead,
-            gen_ai__request__max_tokens=request.sampling.max_tokens,
-            gen_ai__request__temperature=request.sampling.temperature,
-        )
-        traced = replace(request, trace=carrier(span))
-        texts = [p.text for p in passages]
-        combined = self._combiner.stream(traced, team, texts, outcome)
-        try:
-            with failing(span), _for_caller():
-                async with aclosing(combined) as chunks:
-                    async for chunk in chunks:
-                        if chunk.usage is not None:
-                            span.set_attributes(tokens(chunk.usage))
-                        yield chunk
-        finally:
-            span.set_attribute("collegium.fallback", outcome.fallback)
-            span.end()
-
-
-@contextmanager
-def _for_caller() -> Iterator[None]:
-    """Turn what deployments raise into what the caller should see."""
-    try:
-        yield
-    except PromptTooLong as error:
-        raise ContextTooLong(f"`messages`: {error}.", param="messages") from error
-    except Busy as error:
-        raise Overloaded(str(error), retry_after=2.0) from error
-    except Late as error:
-        raise too_late() from error
-    except ExpertError as error:
-        raise ExpertUnavailable(str(error), retry_after=2.0) from error
 
 
 def _finish(last: Chunk, citations: tuple[Citation, ...], routing: RoutingReport) -> Finish:

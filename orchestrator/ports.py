@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.errands import Errand, Found
     from orchestrator.telemetry import Carrier
     from retrieval.embeddings import Embeddings
+    from retrieval.filters import Condition
     from retrieval.finding import Finding
     from router.decision import Decision
     from router.overrides import Overrides
@@ -47,8 +48,12 @@ class RetrieverPort(Protocol):
         collections: Sequence[str],
         top_k: int,
         trace: Carrier,
+        condition: Condition = ...,
     ) -> list[Finding]:
-        """What each of some collections holds, those that exist; None encodes the text."""
+        """What each of some collections holds that meets a condition, those that exist.
+
+        Without its vector the text is embedded.
+        """
         ...
 
     def embed(self, texts: Sequence[str]) -> Coroutine[Any, Any, npt.NDArray[np.float32]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orchestrator.config import Config
 from orchestrator.decision_log import Bounds, DecisionLog, log_file
+from orchestrator.grounds import Grounds
 from orchestrator.latency_class import latency_class
 from orchestrator.metrics import Metrics
 from orchestrator.scribe import Ended, Noted, Rated, Scribe
@@ -59,10 +60,14 @@ class Recorder:
             Noted(lambda: logged(task, decision, situation, kind, at, encoder, keep_text=text))
         )
 
-    def end(self, task: Task, *, stood_in: bool) -> None:
-        """Note that the answer to a decision is whole. Never waits."""
-        seconds = time.monotonic() - task.started
-        self._scribe.put(Ended(task.decision_id, latency_class(seconds), stood_in))
+    def end(self, task: Task, grounds: Grounds, *, stood_in: bool) -> None:
+        """Note that the answer to a decision is whole, and what it stands on. Never waits.
+
+        Of a request with `store: false` the sources are not kept: they tell what was asked.
+        """
+        latency = latency_class(time.monotonic() - task.started)
+        provenance = grounds.provenance(with_sources=task.store)
+        self._scribe.put(Ended(task.decision_id, latency, stood_in, provenance))
 
     async def rate(self, decision_id: str, tenant: str, opinion: Opinion) -> bool | None:
         """Keep an opinion; what this returns from is on disk.

@@ -25,9 +25,12 @@ from orchestrator.config import Config
 from orchestrator.errands import Errand, Found, Ingest
 from orchestrator.registry import open_policy, open_registry, open_scale
 from orchestrator.report import tokens
+from orchestrator.search_settings import search_settings
 from orchestrator.telemetry import Carrier, Telemetry, failing
+from retrieval.cross_encoder import CrossEncoder
 from retrieval.embeddings import Embeddings
 from retrieval.encoder import Encoder
+from retrieval.filters import EVERYTHING, Condition
 from retrieval.finding import Finding
 from retrieval.index import Index
 from router.counts import Count
@@ -50,13 +53,31 @@ def open_encoder(config: Config, threads: int) -> Encoder:
     model = config.encoder
     folder = ModelStore().resolve(model.source, revision=model.revision)
     device = "cpu" if model.device == "auto" else model.device
-    return Encoder(folder, threads=threads, device=device)
+    prefixes = config.retrieval.query_prefix, config.retrieval.passage_prefix
+    return Encoder(folder, threads, device, *prefixes)
 
 
 def collections_folder(config: Config) -> Path:
     """Where the collections lie."""
     directory = config.retrieval.directory
     return Path(directory) if directory else default_home() / "collections"
+
+
+def open_index(config: Config, encoder: Encoder) -> Index:
+    """The collections, searched as the configuration says."""
+    wanted = config.retrieval
+    settings = search_settings(wanted)
+    reranker: CrossEncoder | None = None
+    if wanted.reranker is not None:
+        reranker = CrossEncoder(ModelStore().resolve(wanted.reranker), wanted.threads)
+    return Index(
+        collections_folder(config),
+        encoder.encode_passages,
+        settings,
+        encode_query=encoder.encode,
+        reranker=reranker,
+        reads=encoder.reads,
+    )
 
 
 class RouterReplica:
@@ -109,7 +130,7 @@ class RetrieverReplica:
     def __init__(self, config: Config) -> None:
         self._telemetry = _telemetry(config, "retriever")
         self._encoder = open_encoder(config, config.retrieval.threads)
-        self._index = Index(collections_folder(config), self._encoder.encode)
+        self._index = open_index(config, self._encoder)
         # Threads of its own: in one process with the gateway, whose threads wait for vectors while
         # they place marks, those of the event loop may all be taken.
         self._threads = ThreadPoolExecutor(_RETRIEVER_THREADS, "retriever")
@@ -124,12 +145,14 @@ class RetrieverReplica:
         collections: Sequence[str],
         top_k: int,
         trace: Carrier,
+        condition: Condition = EVERYTHING,
     ) -> list[Finding]:
         """What each of these collections holds; without its vector the text is embedded."""
+        asked = text, vector, collections, top_k, condition
         with self._telemetry.span("collegium.retriever.search", trace) as span:
-            search = partial(self._index.survey, text, vector, collections, top_k)
+            search = partial(self._index.survey, *asked)
             found = await asyncio.get_running_loop().run_in_executor(self._threads, search)
-            span.set_attribute("collegium.found", sum(len(one.passages) for one in found))
+            span.set_attribute("collegium.found", sum(len(one.offer.keys) for one in found))
         return found
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -155,7 +178,8 @@ class RetrieverReplica:
 
     def _encode_in_turns(self, texts: Sequence[str]) -> Vectors:
         turns = range(0, len(texts), _TURN)
-        return np.concatenate([self._encoder.encode(texts[at : at + _TURN]) for at in turns])
+        encode = self._encoder.encode_passages
+        return np.concatenate([encode(texts[at : at + _TURN]) for at in turns])
 
 
 class ExpertReplica:

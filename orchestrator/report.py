@@ -7,11 +7,17 @@ from dataclasses import asdict
 
 from experts.generation import Usage
 from orchestrator.combination import Outcome, Team
-from orchestrator.request import Grounding, Weighting
+from orchestrator.grounds import Grounds
+from orchestrator.request import Weighting
 from orchestrator.task import Task
 from orchestrator.telemetry import Attribute
-from orchestrator.wire import RoutedEvidence, RoutedExpert, RoutedOthers, RoutingReport
-from retrieval.passage import Passage
+from orchestrator.wire import (
+    RoutedEvidence,
+    RoutedExpert,
+    RoutedOthers,
+    RoutedSupport,
+    RoutingReport,
+)
 from router.decision import Decision
 from router.logged_decision import draw_of
 from router.ranking import Candidate
@@ -25,15 +31,14 @@ def report(
     decision: Decision,
     team: Team,
     outcome: Outcome,
-    passages: Sequence[Passage],
+    grounds: Grounds | None,
     timings: Mapping[str, float],
 ) -> RoutingReport:
-    """Who was considered, who spoke, how, and why."""
+    """Who was considered, who spoke, how, and why; without `grounds` nothing was answered."""
     spoke = dict(outcome.spoke or team.experts)
     chances = decision.ranking.chances
     shown = _shown(decision, list(spoke))
     notes = [decision.reason, team.note, *outcome.notes]
-    used = "used" if passages else "none"
     draw = draw_of(decision)
     return RoutingReport(
         decision_id=task.decision_id,
@@ -57,7 +62,8 @@ def report(
         k=len(spoke),
         method=outcome.method or None,
         weighting=str(task.weighting) if len(spoke) > 1 else str(Weighting.ROUTER),
-        grounding="off" if task.grounding is Grounding.OFF else used,
+        grounding=None if grounds is None else str(grounds.standing),
+        support=_support(grounds),
         timings_ms=dict(timings),
     )
 
@@ -95,6 +101,18 @@ def _others(decision: Decision, shown: Sequence[Candidate]) -> RoutedOthers | No
         return None
     listed = sum(candidate.probability for candidate in shown)
     return RoutedOthers(count=left, probability=max(0.0, 1.0 - listed))
+
+
+def _support(grounds: Grounds | None) -> RoutedSupport | None:
+    if grounds is None or not grounds.sources.passages:
+        return None
+    tally, sources = grounds.tally, grounds.sources
+    return RoutedSupport(
+        sources=len(sources.passages),
+        sentences=tally.sentences,
+        supported=tally.supported,
+        withheld=sources.withheld,
+    )
 
 
 def _evidence(decision: Decision) -> list[RoutedEvidence] | None:

@@ -77,6 +77,14 @@ class Grounding(StrEnum):
     REQUIRED = "required"
 
 
+class CacheUse(StrEnum):
+    """Whether a kept answer will do: yes, not at all, or only one that is made and kept now."""
+
+    USE = "use"
+    SKIP = "skip"
+    REFRESH = "refresh"
+
+
 class Weighting(StrEnum):
     """The router's weights as they are, or updated by each expert's likelihood of the text."""
 
@@ -115,7 +123,8 @@ class RoutingOptions(StrictModel):
     """What a caller may say about routing; what is left out is the router's or the config's choice.
 
     `deadline_ms` counts from arrival, `weights` are non-negative and are normalised to sum to 1; a
-    larger `priority` goes first; `max_cost` is in USD, `locale` a BCP 47 language tag.
+    larger `priority` goes first; `max_cost` is in USD, `locale` a BCP 47 language tag. `filter`
+    limits grounding to documents of which it holds (see `retrieval.filters`).
     """
 
     top_k: Count | None = None
@@ -133,6 +142,8 @@ class RoutingOptions(StrictModel):
     session: Session | None = None
     locale: LanguageTag | None = None
     preferences: dict[str, Preference] | None = None
+    filter: dict[str, JsonValue] | None = None
+    cache: CacheUse | None = None
 
     @validator(mode="after")
     def _weigh_something(self) -> Self:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from orchestrator.response import OMITTED, Response
 
 
@@ -33,6 +35,32 @@ class RoutedEvidence(Response):
     after: float
 
 
+class RoutedSupport(Response):
+    """How far the sources carry the answer.
+
+    Of `sentences` that could be checked, so many are `supported`. `withheld` sentences of the
+    sources give orders to the model, and were not shown to it.
+    """
+
+    sources: int
+    sentences: int
+    supported: int
+    withheld: int
+
+
+class RoutedCache(Response):
+    """How the cache answered: `kind` is exact, semantic or miss.
+
+    `similarity` is the cosine of the nearest earlier question, left out where none was compared,
+    and `risk` the probability that its answer is another one. `saved_tokens` were not computed.
+    """
+
+    kind: Literal["exact", "semantic", "miss"]
+    similarity: float | None = OMITTED
+    risk: float | None = OMITTED
+    saved_tokens: int = 0
+
+
 class RoutingReport(Response):
     """The object `x_routing`: the decision and how it was carried out.
 
@@ -41,7 +69,7 @@ class RoutingReport(Response):
     `evidence` is what a search had to do with it, left out where nothing.
     `method` tells how a mixture was computed, None where nothing was generated. `timings_ms` are
     milliseconds by step. `stage` tells who decided, `explored` that chance chose, `propensity` how
-    likely it was that just these experts would act.
+    likely it was that just these experts would act. `cache` is left out where it was not asked.
     """
 
     decision_id: str
@@ -60,4 +88,6 @@ class RoutingReport(Response):
     method: str | None = None
     weighting: str | None = None
     grounding: str | None = None
+    support: RoutedSupport | None = OMITTED
+    cache: RoutedCache | None = OMITTED
     timings_ms: dict[str, float] = {}

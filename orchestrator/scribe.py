@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from orchestrator.decision_log import DecisionLog, LogError, Transaction
 from orchestrator.metrics import Metrics
 from router.logged_decision import LoggedDecision, Opinion
+from router.provenance import Provenance
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +46,11 @@ class Ended:
     decision_id: str
     latency: str
     stood_in: bool
+    provenance: Provenance | None = None
 
     def write(self, log: Transaction) -> None:
         """Write it."""
-        log.end(self.decision_id, self.latency, stood_in=self.stood_in)
+        log.end(self.decision_id, self.latency, self.provenance, stood_in=self.stood_in)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ def gather_sightings(
     own = open_policy(config, gate), None, config.disabled
     # A service that weighs evidence asks the gate always.
     router = Router(gate, encoder.encode, experts, config.generalist, *own, first_stage=False)
-    index = Index(collections_folder(config), encoder.encode)
+    folder, questions = collections_folder(config), encoder.encode
+    index = Index(folder, encoder.encode_passages, encode_query=questions)
     names = [name for collections in readers.values() for name in collections]
     targets = target_matrix(rows, router.experts)
     probabilities = np.zeros(targets.shape)

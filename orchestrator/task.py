@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from experts.generation import Sampling
+from orchestrator.conditions import asked_condition
 from orchestrator.config import Config
 from orchestrator.conversation import Conversation, Messages
 from orchestrator.errors import InvalidRequest, NotFound, PermissionDenied
@@ -16,6 +17,7 @@ from orchestrator.mix import check_seats
 from orchestrator.request import (
     AUTO,
     LONGEST_SESSION,
+    CacheUse,
     ChatRequest,
     Grounding,
     Mode,
@@ -23,6 +25,7 @@ from orchestrator.request import (
     RoutingOptions,
     Weighting,
 )
+from retrieval.filters import EVERYTHING, Condition
 from router.overrides import Overrides
 
 _ANSWER, _DECISION = "chatcmpl-", "dec-"
@@ -52,9 +55,11 @@ class Task:
     deadline: float | None = None
     session: str | None = None
     store: bool = True
+    cache: CacheUse = CacheUse.USE
     read: Messages | None = None
     question: str | None = None
     attached: tuple[str, ...] = ()
+    condition: Condition = EVERYTHING
 
     @property
     def heard(self) -> Messages:
@@ -116,9 +121,11 @@ def accept(
         deadline=started + routing.deadline_ms / 1000 if routing.deadline_ms else None,
         session=_session(routing, session),
         store=request.store is not False,
+        cache=routing.cache or CacheUse.USE,
         read=conversation.read,
         question=conversation.question,
         attached=conversation.attached,
+        condition=asked_condition(routing.filter, "routing.filter"),
     )
 
 

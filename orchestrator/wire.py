@@ -11,6 +11,7 @@ from typing import Literal
 
 from orchestrator.content import FileData, FilePart, TextPart
 from orchestrator.request import (
+    CacheUse,
     ChatMessage,
     ChatRequest,
     EmbeddingsRequest,
@@ -25,11 +26,20 @@ from orchestrator.request import (
 )
 from orchestrator.response import OMITTED
 from orchestrator.response import Response as _Response
-from orchestrator.routing_report import RoutedEvidence, RoutedExpert, RoutedOthers, RoutingReport
+from orchestrator.routing_report import (
+    RoutedCache,
+    RoutedEvidence,
+    RoutedExpert,
+    RoutedOthers,
+    RoutedSupport,
+    RoutingReport,
+)
 from orchestrator.strict_model import StrictModel
 
 __all__ = [
     "Annotation",
+    "CacheDeletion",
+    "CacheUse",
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatMessage",
@@ -53,9 +63,11 @@ __all__ = [
     "ModelList",
     "ResponseMessage",
     "Role",
+    "RoutedCache",
     "RoutedEvidence",
     "RoutedExpert",
     "RoutedOthers",
+    "RoutedSupport",
     "RoutingOptions",
     "RoutingReport",
     "StreamOptions",
@@ -221,6 +233,13 @@ class EmbeddingsResponse(_Response):
     data: list[Embedding]
     model: str
     usage: Usage
+
+
+class CacheDeletion(_Response):
+    """How many kept answers were removed."""
+
+    object: Literal["cache.deleted"] = "cache.deleted"
+    answers: int
 
 
 class Feedback(_Response):

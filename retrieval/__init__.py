@@ -22,15 +22,21 @@ from retrieval.errors import (
     UnreadableSource,
 )
 from retrieval.folder import originals
-from retrieval.fusion import fuse
+from retrieval.fusion import Fusion, fuse
 from retrieval.index import Index
 from retrieval.ingestion import FileResult, Outcome
 from retrieval.labels import Labels
 from retrieval.original import Original
 from retrieval.passage import Passage
+from retrieval.reranking import Reranker
+from retrieval.search_settings import SearchSettings
 from retrieval.sources import licence_texts, python_docs, read_documents
+from retrieval.tuning import Labelled, Tuning
+from retrieval.vector_build import VectorPlan
+from retrieval.vector_file import VectorFile
 
 if TYPE_CHECKING:
+    from retrieval.cross_encoder import CrossEncoder
     from retrieval.encoder import Encoder
 
 __all__ = [
@@ -40,26 +46,34 @@ __all__ = [
     "CollectionBusy",
     "CollectionInfo",
     "CorruptCollection",
+    "CrossEncoder",
     "Document",
     "EmptySource",
     "Encoder",
     "EncoderMismatch",
     "FileResult",
+    "Fusion",
     "Index",
     "InvalidDocument",
     "InvalidEncoder",
     "InvalidName",
     "InvalidQuery",
+    "Labelled",
     "Labels",
     "MissingCollection",
     "MissingDocument",
     "Original",
     "Outcome",
     "Passage",
+    "Reranker",
     "RetrievalError",
+    "SearchSettings",
     "StorageFailed",
     "TextFormat",
+    "Tuning",
     "UnreadableSource",
+    "VectorFile",
+    "VectorPlan",
     "chunk",
     "fuse",
     "licence_texts",
@@ -70,9 +84,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # The encoder brings torch, which whoever only carries passages around does not need.
+    # These bring torch, which whoever only carries passages around does not need.
     if name == "Encoder":
         from retrieval.encoder import Encoder
 
         return Encoder
+    if name == "CrossEncoder":
+        from retrieval.cross_encoder import CrossEncoder
+
+        return CrossEncoder
     raise AttributeError(f"module 'retrieval' has no attribute {name!r}")

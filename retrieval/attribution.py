@@ -18,7 +18,8 @@ from retrieval.markdown import Kind, MarkdownReader
 from retrieval.marks import MarkStripper
 from retrieval.passage import Passage
 from retrieval.sentences import CLOSED_STOPS, CLOSERS, STOPS, is_sentence_end
-from retrieval.support import Evidence, Support
+from retrieval.support import Evidence, Support, Tally
+from retrieval.words import content_words
 
 _UNMARKED_LINE = re.compile(
     r"[ \t]{0,3}(?:#{1,6}[ \t]|\|)|(?: {4,}|\t)(?![ \t]*(?:[-*+•]|\d+[.)]) )"
@@ -26,6 +27,9 @@ _UNMARKED_LINE = re.compile(
 _LEAD = re.compile(r"[ \t>]*(?:(?:[-*+•]|\d{1,3}[.)])[ \t]+)?")
 _QUESTIONS_AND_LEADS = "?？:："
 _PAIRED = "*_\"'"
+_ASSENTS = frozenset(
+    "yes yeah ok okay no ja nein si oui sim sì да нет نعم हां हाँ 是 是的 はい".split()
+)
 _MODEL_NUMBERS = 20
 """A bracketed number up to this after a plain word is taken for a mark that the model wrote."""
 
@@ -66,10 +70,15 @@ class Attributor:
         self,
         passages: Sequence[Passage],
         encoder: Callable[[Sequence[str]], npt.NDArray[np.float32]],
+        question: str = "",
     ) -> None:
-        """`encoder` maps n texts to unit vectors [n, d]; it is called at sentence ends only."""
+        """`encoder` maps n texts to unit vectors [n, d]; it is called at sentence ends only.
+
+        `question` is what is answered; without it answers of a word or two are not checked.
+        """
         self._passages = passages
-        self._support = Support(passages, encoder)
+        self._support = Support(passages, encoder, question)
+        self._tally = Tally()
         self._reader = MarkdownReader()
         self._stripper = MarkStripper(max(len(passages), _MODEL_NUMBERS))
         self._numbers: dict[int, int] = {}
@@ -85,6 +94,11 @@ class Attributor:
     def citations(self) -> tuple[Citation, ...]:
         """The citations of the text returned so far, in its order."""
         return tuple(self._citations)
+
+    @property
+    def tally(self) -> Tally:
+        """How many sentences of the text so far could be checked, and how many are supported."""
+        return self._tally
 
     def feed(self, delta: str) -> str:
         """Take the next piece of the answer and return the text that is certain now."""
@@ -145,7 +159,10 @@ class Attributor:
         stopped = sentence.rstrip(CLOSERS)[-1:]
         if not stopped or stopped in _QUESTIONS_AND_LEADS or _UNMARKED_LINE.match(self._line):
             return ""
-        evidence = self._support.best(sentence) if self._passages else None
+        if not self._passages or not content_words(sentence) - _ASSENTS:
+            return ""
+        evidence = self._support.best(sentence)
+        self._tally = self._tally.counting(supported=evidence is not None)
         return self._cite(evidence, stopped) if evidence is not None else ""
 
     def _cite(self, evidence: Evidence, stopped: str) -> str:

@@ -6,7 +6,6 @@ and see what others wrote at their next search.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,31 +13,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+import numpy as np
 
+from retrieval.candidates import Candidates
 from retrieval.catalogue import DocumentInfo, catalogue
+from retrieval.collection_folder import FILE, collection_file, held, identity, size, write_lock
 from retrieval.document import Document
-from retrieval.errors import (
-    CollectionBusy,
-    EncoderMismatch,
-    InvalidName,
-    InvalidQuery,
-    MissingCollection,
-)
+from retrieval.errors import EncoderMismatch, InvalidName, InvalidQuery, MissingCollection
+from retrieval.filters import EVERYTHING, Condition
 from retrieval.migration import OLDEST, migrate, version
 from retrieval.schema import Vector
+from retrieval.search_store import Keys, SearchStore
 from retrieval.sqlite_errors import accessible, translated
 from retrieval.store import Store, StoredPassage
+from retrieval.tuned_weight import FUSION_NOTE, tuned_weight
+from retrieval.vector_file import VectorFile
 from retrieval.vectors import VectorIndex
-
-LOCK_SECONDS = 30.0
-"""How long a writer waits for another one. Writing one document takes milliseconds."""
 
 SAME_ENCODER = 0.99
 """Least cosine between two vectors of the probe text that counts as the same encoder."""
 
+REMEMBERED_FILTERS = 16
+"""Filters whose passages are remembered until the collection changes."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_FILE = "collection.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +48,6 @@ class CollectionInfo:
     passages: int
     dimensions: int
     bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The best passages of one collection as (key, score), best first, by each measure.
-
-    `has_all_words`: a passage that is not in `by_words` holds no word of the query.
-    """
-
-    by_words: list[tuple[int, float]]
-    by_vector: list[tuple[int, float]]
-    has_all_words: bool
 
 
 def valid_name(name: str) -> str:
@@ -79,25 +65,24 @@ def collection_names(root: Path) -> list[str]:
     if not root.is_dir():
         return []
     folders = (folder for folder in root.iterdir() if _NAME.fullmatch(folder.name))
-    return sorted(folder.name for folder in folders if (folder / _FILE).is_file())
+    return sorted(folder.name for folder in folders if (folder / FILE).is_file())
 
 
 class Collection:
     """A collection opened for searching; safe to use from several threads."""
 
     def __init__(self, root: Path, name: str, probe: Vector) -> None:
-        """Open it and read its vectors into memory.
+        """Open it; `probe` is the present encoder's vector of the fixed text.
 
-        Raises `MissingCollection`, `CorruptCollection`, and `EncoderMismatch` where `probe`,
-        the present encoder's vector of the fixed text, is not the one that the collection keeps.
+        Raises `MissingCollection`, `CorruptCollection`, `EncoderMismatch` where it keeps another.
         """
         self.name = valid_name(name)
-        self._path = root / name / _FILE
+        self._path = collection_file(root, name)
         if not self._path.is_file():
             raise missing(root, name)
         _bring_up_to_date(root, name, self._path)
-        self._identity = _identity(self._path)
-        self._store = Store(self._path)
+        self._identity = identity(self._path)
+        self._store = SearchStore(self._path)
         self._lock = threading.Lock()
         try:
             _require_same_encoder(name, self._store.probe(), probe)
@@ -105,12 +90,15 @@ class Collection:
             self._store.close()
             raise
         self._dimensions = len(probe)
-        self._vectors = VectorIndex(self._dimensions)
+        self._vectors = VectorIndex(self._path.parent, self._dimensions)
         self._version: int | None = None
+        self._allowed: dict[Condition, Keys] = {}
+        self._weight: float | None = None
+        self._content = ""
 
     def is_current(self) -> bool:
         """Say whether the file that was opened is still the collection's file."""
-        return _identity(self._path) == self._identity
+        return identity(self._path) == self._identity
 
     def close(self) -> None:
         """Close the file."""
@@ -118,38 +106,74 @@ class Collection:
             self._store.close()
 
     def info(self) -> CollectionInfo:
-        """Return the collection's figures."""
+        """Return the collection's figures. Raises `MissingCollection` where it was removed."""
         with self._lock:
             documents, passages = self._store.counts()
-        size = sum(entry.stat().st_size for entry in os.scandir(self._path.parent))
-        return CollectionInfo(self.name, documents, passages, self._dimensions, size)
+        folder = self._path.parent
+        try:
+            bytes = sum(size(file) for file in folder.iterdir())
+        except FileNotFoundError as error:
+            raise missing(folder.parent, self.name) from error
+        return CollectionInfo(self.name, documents, passages, self._dimensions, bytes)
 
-    def rank(self, query: Sequence[str], vector: Vector, depth: int) -> Ranking:
-        """Return the `depth` best passages for the words of `query` and for the unit `vector`."""
+    def content_version(self) -> str:
+        """Return a digest of all documents and of how they are searched."""
+        with self._current_snapshot():
+            self._content = self._content or self._store.content_version()
+        return self._content
+
+    def rank(
+        self,
+        query: Sequence[str],
+        vector: Vector,
+        depth: int,
+        condition: Condition = EVERYTHING,
+    ) -> Candidates:
+        """Return the `depth` best passages for the words of `query` and for the unit `vector`.
+
+        Each carries both scores. Raises `InvalidQuery` for a vector of another length.
+        """
         if vector.shape != (self._dimensions,):
             raise InvalidQuery(
                 f"Collection {self.name!r} holds vectors of {self._dimensions} numbers; "
                 f"the query has shape {vector.shape}."
             )
         with self._current_snapshot():
-            by_words = self._store.match(query, depth)
-            by_vector = self._vectors.search(vector, depth)
-        return Ranking(by_words, by_vector, has_all_words=len(by_words) < depth)
+            allowed = self._meeting(condition)
+            similar = dict(self._vectors.search(self._store, vector, depth, allowed))
+            words = self._store.match(query, depth, condition, list(similar))
+            unmet, vectors = self._store.vectors_of([key for key in words if key not in similar])
+            if len(unmet):
+                similar.update(zip(unmet.tolist(), (vectors @ vector).tolist(), strict=True))
+            weight = self._weight
+        keys = sorted(similar)
+        bm25 = np.array([words.get(key, 0.0) for key in keys], dtype=np.float64)
+        similarity = np.array([similar[key] for key in keys], dtype=np.float64)
+        return Candidates(keys, bm25, similarity, weight)
 
-    def passages(
-        self, keys: Sequence[int], query: Sequence[str], ranking: Ranking
-    ) -> dict[int, tuple[StoredPassage, float]]:
-        """Return by key each passage that still exists, with its BM25 score for `query`.
-
-        Scores that `ranking` holds are taken from there.
-        """
-        scores = dict(ranking.by_words)
-        unknown = [] if ranking.has_all_words else [key for key in keys if key not in scores]
+    def passages(self, keys: Sequence[int]) -> dict[int, StoredPassage]:
+        """Return by key each of these passages that still exists."""
         with self._current_snapshot():
-            if unknown:
-                scores.update(self._store.match(query, len(unknown), among=unknown))
-            found = self._store.passages(keys)
-            return {row.key: (row, scores.get(row.key, 0.0)) for row in found}
+            return {row.key: row for row in self._store.passages(keys)}
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the vector file is missing or broken, and ought to be made anew."""
+        return self._vectors.damaged
+
+    def vector_file(self) -> VectorFile | None:
+        """Return the description of the vector file that is searched, if there is one."""
+        with self._current_snapshot():
+            return self._vectors.file
+
+    def _meeting(self, condition: Condition) -> Keys | None:
+        if not condition.sql:
+            return None
+        if condition not in self._allowed:
+            if len(self._allowed) >= REMEMBERED_FILTERS:
+                self._allowed.pop(next(iter(self._allowed)))
+            self._allowed[condition] = self._store.allowed(condition)
+        return self._allowed[condition]
 
     def document(self, document_id: str) -> Document:
         """Return a stored document. Raises `MissingDocument`."""
@@ -166,6 +190,8 @@ class Collection:
         with self._lock, self._store.snapshot() as version:
             if version != self._version:
                 self._vectors.follow(self._store)
+                self._allowed, self._content = {}, ""
+                self._weight = tuned_weight(self._store.note(FUSION_NOTE))
                 self._version = version
             yield
 
@@ -176,15 +202,15 @@ class CollectionWriter:
     def __init__(self, root: Path, name: str, probe: Vector) -> None:
         """Prepare to write; raises `EncoderMismatch` if another encoder made the collection."""
         self._folder = root / valid_name(name)
-        self._lock = FileLock(root / f".{name}.lock", timeout=LOCK_SECONDS)
+        self._lock = write_lock(root, name)
         self._probe = probe
-        self._store: Store | None = None
+        self._store: SearchStore | None = None
         self._identity: tuple[int, int] | None = None
 
     @contextmanager
     def reading(self) -> Iterator[Store | None]:
         """Hold the lock and give the collection, None before its first document."""
-        if self._store is None and not (self._folder / _FILE).is_file():
+        if self._store is None and not (self._folder / FILE).is_file():
             yield None
         else:
             with self._locked(make=False) as store:
@@ -204,6 +230,14 @@ class CollectionWriter:
         with self._locked(make=False) as store, store.writing():
             store.delete(document_id)
 
+    def note(self, name: str, value: str | None) -> None:
+        """Write a note of the search into the file, or erase it.
+
+        Raises `MissingCollection`, `CollectionBusy`.
+        """
+        with self._locked(make=False) as store:
+            store.write_note(name, value)
+
     def close(self) -> None:
         """Close the file, if it was opened."""
         if self._store is not None:
@@ -211,27 +245,27 @@ class CollectionWriter:
             self._store = None
 
     @contextmanager
-    def _locked(self, *, make: bool) -> Iterator[Store]:
-        path, name = self._folder / _FILE, self._folder.name
+    def _locked(self, *, make: bool) -> Iterator[SearchStore]:
+        path, name = self._folder / FILE, self._folder.name
         with held(self._lock, name):
             store = self._store
             if store is None:
                 if not make and not path.is_file():
                     raise missing(self._folder.parent, name)
                 store = self._open(path, name)
-            elif _identity(path) != self._identity:
+            elif identity(path) != self._identity:
                 # What was written before is gone: going on would leave half of it.
                 raise MissingCollection(f"Collection {name!r} was removed while it was filled.")
             yield store
 
-    def _open(self, path: Path, name: str) -> Store:
+    def _open(self, path: Path, name: str) -> SearchStore:
         with accessible(name):
             self._folder.mkdir(exist_ok=True)
         if path.is_file():
             with translated(path):
                 migrate(path)
-        self._store = store = Store.create(path, self._probe)
-        self._identity = _identity(path)
+        self._store = store = SearchStore.create(path, self._probe)
+        self._identity = identity(path)
         _require_same_encoder(name, store.probe(), self._probe)
         return store
 
@@ -242,35 +276,10 @@ def missing(root: Path, name: str) -> MissingCollection:
     return MissingCollection(f"There is no collection {name!r}. Collections here: {known}.")
 
 
-@contextmanager
-def held(lock: FileLock, name: str) -> Iterator[None]:
-    """Hold a collection's write lock. Raises `CollectionBusy` after `LOCK_SECONDS`."""
-    with accessible(name):
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise CollectionBusy(
-                f"Collection {name!r} is being written by another process for more than "
-                f"{LOCK_SECONDS:.0f} seconds; try again later."
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def _bring_up_to_date(root: Path, name: str, path: Path) -> None:
     with translated(path):
         if version(path) == OLDEST:
-            with held(FileLock(root / f".{name}.lock", timeout=LOCK_SECONDS), name):
+            with held(write_lock(root, name), name):
                 migrate(path)
 
 

@@ -1,49 +1,81 @@
-"""The sentence encoder: texts to unit vectors, by BERT-like sentence-transformers models."""
+"""The sentence encoder: texts to unit vectors, by sentence-transformers models of BERT's kin.
+
+BERT, XLM-RoBERTa and others that transformers loads as an `AutoModel` with hidden states. Models
+that were trained with a prefix before questions and another before passages (E5: "query: ",
+"passage: ") get them from their own `config_sentence_transformers.json`, or from who opens them.
+"""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from retrieval.embeddings import Embeddings
 from retrieval.errors import InvalidEncoder
+from retrieval.model_folder import (
+    batches,
+    limited_threads,
+    padded,
+    positions,
+    read_json,
+    read_tokenizer,
+    require_model,
+    valid_unicode,
+)
+from retrieval.reading import legible
 
 MAX_TOKENS = 256
 """Tokens of a text that are read, special tokens included; the rest is cut off."""
 
-BATCH_TOKENS = 4096
-"""Padded tokens of one forward pass; bounds memory and the cost of padding."""
-
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+_MODULES = ("Transformer", "Pooling", "Normalize")
+_QUERY_PROMPTS = ("query", "search_query")
+_PASSAGE_PROMPTS = ("passage", "document", "search_document")
 
 
 class Encoder:
     """A sentence encoder read from a local folder; safe to call from several threads.
 
     The folder holds `config.json`, `model.safetensors` and `tokenizer.json`, and optionally
-    `1_Pooling/config.json` (mean or first-token pooling) and `sentence_bert_config.json`
-    (a smaller `max_seq_length`). Raises `InvalidEncoder` naming what is missing.
+    `1_Pooling/config.json` (mean or first-token pooling), `sentence_bert_config.json`
+    (a smaller `max_seq_length`) and `config_sentence_transformers.json` (`prompts`). Raises
+    `InvalidEncoder` naming what is missing.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, device: str = "cpu") -> None:
-        """Load the model; `threads` bounds the CPU threads of one call of `encode`."""
+    def __init__(
+        self,
+        folder: Path,
+        threads: int = 1,
+        device: str = "cpu",
+        query_prefix: str | None = None,
+        passage_prefix: str | None = None,
+    ) -> None:
+        """Load the model; `threads` bounds the CPU threads of one call of `encode`.
+
+        The prefixes are put before questions and passages; None takes those that the folder names.
+        """
         if threads < 1:
             raise InvalidEncoder(f"threads must be at least 1, not {threads}.")
-        _require(folder, ("config.json", "model.safetensors", "tokenizer.json"))
+        require_model(folder, "a sentence encoder")
         self._threads = threads
         self._device = torch.device(device)
+        _require_plain(folder)
         self._pooling = _read_pooling(folder)
-        self._tokenizer = _read_tokenizer(folder)
+        declared = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+        self._query_prefix = _prefix(folder, query_prefix, _QUERY_PROMPTS)
+        self._passage_prefix = _prefix(folder, passage_prefix, _PASSAGE_PROMPTS)
         self._model = _read_model(folder).to(self._device)
+        limit = min(MAX_TOKENS, declared or MAX_TOKENS, positions(self._model.config))
+        self._tokenizer = read_tokenizer(folder, limit)
+        self._unknown = getattr(self._tokenizer.model, "unk_token", None)
         self._lock = threading.Lock()
 
     @property
@@ -54,56 +86,61 @@ class Encoder:
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return one unit vector per text: float32 of shape [len(texts), dimensions].
 
-        Texts are batched by length and the order of the input is kept. Only the first
-        `MAX_TOKENS` tokens of a text count.
+        Texts are taken for questions where that makes a difference. They are batched by length and
+        the order of the input is kept. Only the first `MAX_TOKENS` tokens of a text count.
         """
         return self.embed(texts).vectors
 
+    def encode_passages(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return one unit vector per text as `encode` does, of texts that are searched."""
+        return self._embed([self._passage_prefix + text for text in texts]).vectors
+
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """The vectors as `encode` returns them, with the number of tokens."""
+        return self._embed([self._query_prefix + text for text in texts])
+
+    def reads(self, text: str) -> float:
+        """Return how well the encoder knows the words of a text, 0..1: see `retrieval.reading`."""
+        valid = valid_unicode(text)
+        encoding = self._tokenizer.encode(valid, add_special_tokens=False)
+        return legible(encoding, valid, self._unknown)
+
+    def _embed(self, texts: Sequence[str]) -> Embeddings:
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        tokens = self._tokenizer.encode_batch([_valid_unicode(text) for text in texts])
-        with self._lock, _limited_threads(self._threads), torch.inference_mode():
-            for rows in _batches([len(encoding.ids) for encoding in tokens]):
+        tokens = self._tokenizer.encode_batch([valid_unicode(text) for text in texts])
+        with self._lock, limited_threads(self._threads), torch.inference_mode():
+            for rows in batches([len(encoding.ids) for encoding in tokens]):
                 vectors[rows] = self._forward([tokens[row] for row in rows])
         return Embeddings(vectors, sum(len(encoding.ids) for encoding in tokens))
 
     def _forward(self, tokens: list[Encoding]) -> npt.NDArray[np.float32]:
-        width = max(len(encoding.ids) for encoding in tokens)
-        ids = torch.zeros((len(tokens), width), dtype=torch.long)
-        mask = torch.zeros((len(tokens), width), dtype=torch.long)
-        for row, encoding in enumerate(tokens):
-            ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
-            mask[row, : len(encoding.ids)] = 1
-        ids, mask = ids.to(self._device), mask.to(self._device)
-        hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        filler = self._model.config.pad_token_id or 0
+        inputs = padded(tokens, filler, self._device)
+        del inputs["token_type_ids"]  # one text is one segment, which every model takes for granted
+        hidden = self._model(**inputs).last_hidden_state.float()
         if self._pooling == "cls":
             pooled = hidden[:, 0]
         else:
-            weights = mask.unsqueeze(-1).float()
+            weights = inputs["attention_mask"].unsqueeze(-1).float()
             pooled = (hidden * weights).sum(1) / weights.sum(1)
         result: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled).cpu().numpy()
         return result
 
 
-def _require(folder: Path, names: Sequence[str]) -> None:
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
+def _require_plain(folder: Path) -> None:
+    listed = folder / "modules.json"
+    modules = json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else []
+    kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
+    others = [kind for kind in kinds if kind not in _MODULES]
+    if others:
         raise InvalidEncoder(
-            f"{str(folder)!r} is not a sentence encoder: {', '.join(missing)} is missing. "
-            "Give a folder with config.json, model.safetensors and tokenizer.json."
+            f"{str(folder)!r} has a module {others[0]!r} behind its transformer; supported are "
+            f"{', '.join(_MODULES)}."
         )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
 def _read_pooling(folder: Path) -> str:
-    settings = _read_json(folder / "1_Pooling" / "config.json")
+    settings = read_json(folder / "1_Pooling" / "config.json")
     active = [key for key, on in settings.items() if key.startswith("pooling_mode_") and on is True]
     unsupported = [key for key in active if key not in _POOLINGS]
     if unsupported or len(active) > 1:
@@ -114,12 +151,11 @@ def _read_pooling(folder: Path) -> str:
     return _POOLINGS[active[0]] if active else "mean"
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    declared = _read_json(folder / "sentence_bert_config.json").get("max_seq_length")
-    tokenizer.enable_truncation(min(MAX_TOKENS, declared or MAX_TOKENS))
-    tokenizer.no_padding()
-    return tokenizer
+def _prefix(folder: Path, given: str | None, names: Sequence[str]) -> str:
+    if given is not None:
+        return given
+    prompts = read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    return next((str(prompts[name]) for name in names if name in prompts), "")
 
 
 def _read_model(folder: Path) -> Any:  # noqa: ANN401  transformers has no types
@@ -129,31 +165,3 @@ def _read_model(folder: Path) -> Any:  # noqa: ANN401  transformers has no types
         folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
     )
     return model.eval()
-
-
-def _valid_unicode(text: str) -> str:
-    # JSON may carry lone surrogates, which no tokenizer accepts.
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
-    batch: list[int] = []
-    for row in order:
-        # Rows come in growing length, so the newest one sets the padded width.
-        if batch and lengths[row] * (len(batch) + 1) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-@contextmanager
-def _limited_threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,52 +1,102 @@
-"""What a search found in one collection, and how findings of several become passages."""
+"""What a search found in one collection, and how findings of several become passages.
+
+A search ends in one place with all collections that it was asked for, elsewhere with those of the
+experts that were chosen after it; both fuse the same candidates on the same scale here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from retrieval.fusion import fuse
+import numpy as np
+
+from retrieval.candidates import Candidates, Ranked, ranked
+from retrieval.diversity import distinct, diverse
 from retrieval.passage import Passage
+from retrieval.reranking import reordered
 from retrieval.schema import Vector
+from retrieval.search_settings import SearchSettings
 from retrieval.store import StoredPassage
 
 NOTHING = -1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """The best passages of a collection, best first, and its largest cosine with the query.
+class Sighting:
+    """A passage that may be among the best, by its key; it has no score before it is fused.
 
-    The passage of that cosine need not be among them. An empty collection has `NOTHING`.
+    `vector` is [d] where diversity counts, else [0]; `verdict` is a reranker's, None from none.
+    """
+
+    key: int
+    passage: Passage
+    vector: Vector = field(repr=False, compare=False)
+    verdict: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """What a collection offers to a question, and those of its passages that may be the best.
+
+    The passages are in no particular order: how good each is depends on what else was found, see
+    `best_of`.
     """
 
     collection: str
-    similarity: float
-    passages: tuple[Passage, ...]
+    offer: Candidates
+    sightings: tuple[Sighting, ...]
+
+    @property
+    def similarity(self) -> float:
+        """The largest cosine of a passage with the question; `NOTHING` where there is none."""
+        return float(self.offer.similarity.max()) if self.offer.keys else NOTHING
 
 
-def best_of(findings: Sequence[Finding], top_k: int) -> list[Passage]:
-    """Return the `top_k` best passages of several findings, best first.
+def leading(offers: Sequence[Candidates], top_k: int, settings: SearchSettings) -> list[Ranked]:
+    """Return the top of the fused ranking of one or more collections, best first."""
+    fusion, weight = settings.fusion, settings.dense_weight
+    return ranked(offers, fusion, weight, settings.depth(top_k), settings.pool(top_k))
 
-    Those of one are as the search ranked them. Of several, their BM25 and their cosines are ranked
-    anew and fused as a search does.
+
+def shortlist(
+    findings: Sequence[Finding], top_k: int, settings: SearchSettings
+) -> list[tuple[float, Sighting]]:
+    """Return what the `top_k` best are chosen among, with fused scores, best first, no text twice.
+
+    `settings` are those of the search.
     """
-    filled = [finding for finding in findings if finding.passages]
-    if len(filled) == 1:
-        return list(filled[0].passages[:top_k])
-    found = [passage for finding in filled for passage in finding.passages]
-    places = range(len(found))
-    worded = [place for place in places if found[place].bm25 > 0.0]
-    by_words = sorted(worded, key=lambda place: -found[place].bm25)
-    by_meaning = sorted(places, key=lambda place: -found[place].similarity)
-    ranked = fuse([by_words, by_meaning])[:top_k]
-    return [replace(found[place], score=score) for place, score in ranked]
+    if not findings:
+        return []
+    offers = [finding.offer for finding in findings]
+    seen = [{one.key: one for one in finding.sightings} for finding in findings]
+    # One that was removed since it was ranked is left out.
+    pool = [
+        (at.score, seen[at.place][at.key])
+        for at in leading(offers, top_k, settings)
+        if at.key in seen[at.place]
+    ]
+    return [pool[place] for place in distinct([one.passage.text for _, one in pool])]
 
 
-def passage_of(
-    collection: str, row: StoredPassage, score: float, direction: Vector, bm25: float
-) -> Passage:
-    """Return a stored passage as a search found it; `direction` is the query's unit vector [d]."""
+def best_of(findings: Sequence[Finding], top_k: int, settings: SearchSettings) -> list[Passage]:
+    """Return the `top_k` best passages of some findings, best first.
+
+    They are those that a search in just these collections finds, with its scores, but for a
+    reranker, which read the best of all that was searched. `settings` are those of the search.
+    """
+    kept = shortlist(findings, top_k, settings)
+    if not kept:
+        return []
+    scores = [score for score, _ in kept]
+    sighted = [kept[place][1] for place in reordered([one.verdict for _, one in kept])]
+    vectors = np.stack([one.vector for one in sighted])
+    chosen = diverse(scores, vectors, settings.relevance, top_k)
+    return [replace(sighted[place].passage, score=scores[place]) for place in chosen]
+
+
+def passage_of(collection: str, row: StoredPassage, bm25: float, similarity: float) -> Passage:
+    """Return a stored passage with both its scores; its fused score is 0 until it is fused."""
     return Passage(
         passage_id=row.passage_id,
         document_id=row.document_id,
@@ -56,8 +106,8 @@ def passage_of(
         text=row.text,
         start=row.start,
         end=row.end,
-        score=score,
-        similarity=float(row.vector @ direction),
+        score=0.0,
+        similarity=similarity,
         bm25=bm25,
         license=row.license,
         lang=row.lang,

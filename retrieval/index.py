@@ -5,63 +5,64 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import numpy.typing as npt
 
+from retrieval.candidates import Candidates
 from retrieval.catalogue import DocumentInfo
-from retrieval.collection import (
-    Collection,
-    CollectionInfo,
-    CollectionWriter,
-    Ranking,
-    valid_name,
-)
+from retrieval.checked_encoder import CheckedEncoder, Encode
+from retrieval.collection import Collection, CollectionInfo, CollectionWriter, valid_name
 from retrieval.document import Document
-from retrieval.errors import EncoderMismatch, InvalidQuery, MissingCollection, UnreadableSource
-from retrieval.finding import NOTHING, Finding, passage_of
-from retrieval.fusion import fuse
+from retrieval.errors import MissingCollection, UnreadableSource
+from retrieval.filters import Condition, Filter
+from retrieval.finding import Finding
 from retrieval.ingestion import FileResult, Ingestion
 from retrieval.intake import Intake
 from retrieval.labels import Labels
 from retrieval.openings import Openings
 from retrieval.original import Original
 from retrieval.passage import Passage
+from retrieval.reading import Reads
 from retrieval.removal import remove_collection, sweep
-from retrieval.schema import Vector
+from retrieval.reranking import Reranker
+from retrieval.search_settings import SearchSettings
+from retrieval.searching import find, survey
 from retrieval.sqlite_errors import accessible
-from retrieval.vectors import unit
-from retrieval.words import query_words
-
-SEARCH_DEPTH = 50
-"""Passages that each of the two rankings brings to the fusion, at least."""
-
-QUERY_WORDS = 64
-"""Distinct words of a query that are searched for."""
-
-PROBE = "Every collection remembers the encoder that made it by its vector of this sentence."
-"""The text whose vector identifies an encoder."""
-
-_Item = tuple[int, int]
-"""A passage among several collections: the collection's place, and the passage's key in it."""
-
-Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
+from retrieval.tuned_weight import FUSION_NOTE, weight_note
+from retrieval.tuning import Labelled, Tuning, tune
+from retrieval.vector_build import VectorPlan
+from retrieval.vector_file import VectorFile
+from retrieval.vector_keeper import VectorKeeper
 
 
 class Index:
     """Collections under the folder `root`; safe to use from several threads and processes.
 
     `encoder` maps n texts to float32 vectors of unit length, [n, d]; it is called for what is
-    added, and for a query that comes without its vector.
+    added, and for a query that comes without its vector. `reads` says how well it knows the words
+    of a query, in 0..1: the less, the less its vector counts.
     """
 
-    def __init__(self, root: Path, encoder: Encode) -> None:
+    def __init__(
+        self,
+        root: Path,
+        encoder: Encode,
+        settings: SearchSettings | None = None,
+        *,
+        encode_query: Encode | None = None,
+        reranker: Reranker | None = None,
+        plan: VectorPlan | None = None,
+        reads: Reads | None = None,
+    ) -> None:
         """Nothing is read or made until it is needed."""
         self._root = root
-        self._encoder = encoder
-        self._openings = Openings(root, lambda: self._probe)
+        self._encoder = CheckedEncoder(encoder, encode_query, reads)
+        self._settings = settings or SearchSettings()
+        self._reranker = reranker
+        self._keeper = VectorKeeper(root, plan or VectorPlan())
+        self._openings = Openings(root, lambda: self._encoder.probe)
 
     def add(
         self,
@@ -86,7 +87,7 @@ class Index:
                 progress(done)
 
         with self._writer(collection) as writer:
-            intake = Intake(writer, self._encode)
+            intake = Intake(writer, self._encoder.passages)
             for document in documents:
                 written += intake.add(document, done=tell) > 0
             intake.flush()
@@ -118,7 +119,7 @@ class Index:
                 report(result)
 
         with self._writer(collection) as writer:
-            intake = Intake(writer, self._encode, encoded)
+            intake = Intake(writer, self._encoder.passages, encoded)
             ingestion = Ingestion(writer, intake, labels or Labels(), tell)
             for file in files:
                 ingestion.take(file)
@@ -151,6 +152,13 @@ class Index:
         """Return the figures of one collection. Raises `MissingCollection`."""
         return self._openings.get(collection).info()
 
+    def versions(self, names: Iterable[str]) -> dict[str, str]:
+        """Return digests of what collections hold and how it is searched, of those that exist.
+
+        Two collections of the same documents have the same one. Raises `InvalidName`.
+        """
+        return {one.name: one.content_version() for one in self._existing(names)}
+
     def documents(
         self, collection: str, limit: int = 100, after: str = ""
     ) -> builtins.list[DocumentInfo]:
@@ -170,23 +178,22 @@ class Index:
         vector: npt.ArrayLike | None,
         collections: Sequence[str],
         top_k: int,
+        filter: Filter | Condition | None = None,
     ) -> builtins.list[Passage]:
         """Return the `top_k` best passages for a query over several collections, best first.
 
         Passages are ranked by BM25 and by cosine similarity to `vector` (shape [d]; None
-        encodes `text`), and the two rankings are fused by reciprocal ranks. Raises
-        `MissingCollection` naming what exists, and `InvalidQuery`.
+        encodes `text`), and the two rankings are fused as the settings say. `filter` limits
+        the search to documents of which it holds, before anything is ranked (see
+        `retrieval.filters`). Raises `MissingCollection` naming what exists, and `InvalidQuery`.
         """
-        if top_k < 1:
-            raise InvalidQuery(f"top_k must be at least 1, not {top_k}.")
         opened = [self._openings.get(name) for name in dict.fromkeys(collections)]
         if not opened:
             return []
-        query = query_words(text, QUERY_WORDS)
-        direction = self._direction(text, vector)
-        depth = max(SEARCH_DEPTH, top_k)
-        rankings = [collection.rank(query, direction, depth) for collection in opened]
-        return _best(opened, rankings, query, direction, top_k)
+        question = self._encoder.asked(text, vector, filter)
+        found = find(opened, question, top_k, self._settings, self._reranker)
+        self._look_after(opened)
+        return found
 
     def survey(
         self,
@@ -194,84 +201,94 @@ class Index:
         vector: npt.ArrayLike | None,
         collections: Sequence[str],
         top_k: int,
+        filter: Filter | Condition | None = None,
     ) -> builtins.list[Finding]:
-        """Return what each collection holds for a query, as a search in it alone would find it.
+        """Return what each collection holds for a query, for `best_of` to join any of them.
 
+        The passages of one or more findings are those that `search` finds in their collections.
         Collections that do not exist are left out. Raises `InvalidName` and `InvalidQuery`.
         """
-        if top_k < 1:
-            raise InvalidQuery(f"top_k must be at least 1, not {top_k}.")
-        query = query_words(text, QUERY_WORDS)
-        direction = self._direction(text, vector)
-        findings = []
-        for name in dict.fromkeys(collections):
-            try:
-                opened = self._openings.get(name)
-            except MissingCollection:
-                continue
-            ranking = opened.rank(query, direction, max(SEARCH_DEPTH, top_k))
-            passages = tuple(_best([opened], [ranking], query, direction, top_k))
-            closest = ranking.by_vector[0][1] if ranking.by_vector else NOTHING
-            findings.append(Finding(name, closest, passages))
+        question = self._encoder.asked(text, vector, filter)
+        opened = self._existing(collections)
+        findings = survey(opened, question, top_k, self._settings, self._reranker)
+        self._look_after(opened)
         return findings
+
+    def tune(self, collection: str, labelled: Sequence[Labelled], *, keep: bool = True) -> Tuning:
+        """Find how a collection weighs meaning against words, on labelled questions.
+
+        With `keep` the weight is written to the collection, and used from then on, if it did no
+        worse than the usual one on held-out questions. Raises `InvalidQuery`, `MissingCollection`.
+        """
+        opened = self._openings.get(collection)
+        settings = self._settings
+
+        def candidates(text: str) -> Candidates:
+            question = self._encoder.asked(text)
+            found = opened.rank(question.words, question.vector, settings.candidates)
+            return replace(found, reads=question.reads)
+
+        def documents(keys: Sequence[int]) -> dict[int, str]:
+            return {key: row.document_id for key, row in opened.passages(keys).items()}
+
+        found = tune(labelled, candidates, documents, settings.dense_weight, settings.candidates)
+        if keep and found.worthwhile:
+            self._note(collection, FUSION_NOTE, weight_note(found.weight))
+        return found
+
+    def untune(self, collection: str) -> None:
+        """Make a collection weigh meaning against words as others do. Raises as `tune`."""
+        self._openings.get(collection)
+        self._note(collection, FUSION_NOTE, None)
+
+    def refresh(self, collection: str, *, force: bool = True) -> VectorFile | None:
+        """Make a collection's vector file now, without `force` only if it is time for that.
+
+        None where none is needed, and where another process is at it; who writes does it in the
+        background. Raises `MissingCollection`, `CollectionBusy`, `OSError`.
+        """
+        # A file of the former format is brought up to date when it is opened.
+        self._openings.get(collection)
+        return self._keeper.refresh(collection, force=force)
+
+    def vector_file(self, collection: str) -> VectorFile | None:
+        """Return what is known of the vector file that searches of a collection use, if any."""
+        return self._openings.get(collection).vector_file()
+
+    def settle(self) -> None:
+        """Wait for the vector files that are being made in the background."""
+        self._keeper.settle()
 
     def close(self) -> None:
         """Close every opened collection."""
         self._openings.close()
 
-    @cached_property
-    def _probe(self) -> Vector:
-        probe: Vector = self._encode([PROBE])[0]
-        return probe
+    def _note(self, collection: str, name: str, value: str | None) -> None:
+        with self._writer(collection) as writer:
+            writer.note(name, value)
 
-    def _encode(self, texts: Sequence[str]) -> Vector:
-        vectors = np.asarray(self._encoder(texts), dtype=np.float32)
-        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
-            raise EncoderMismatch(
-                f"The encoder gave an array of shape {vectors.shape} for {len(texts)} texts; "
-                "one finite vector per text was expected."
-            )
-        return vectors
+    def _look_after(self, opened: Iterable[Collection]) -> None:
+        for collection in opened:
+            if collection.damaged:
+                self._keeper.look_after(collection.name, suspect=True)
 
-    def _direction(self, text: str, vector: npt.ArrayLike | None) -> Vector:
-        direction = unit(self._encode([text])[0] if vector is None else vector)
-        if direction.ndim != 1 or not np.isfinite(direction).all():
-            raise InvalidQuery("The query vector must be one row of finite numbers.")
-        return direction
+    def _existing(self, names: Iterable[str]) -> builtins.list[Collection]:
+        found = []
+        for name in dict.fromkeys(names):
+            try:
+                found.append(self._openings.get(name))
+            except MissingCollection:
+                continue
+        return found
 
     @contextmanager
     def _writer(self, collection: str) -> Iterator[CollectionWriter]:
         with accessible(collection):
             self._root.mkdir(parents=True, exist_ok=True)
         sweep(self._root)
-        writer = CollectionWriter(self._root, collection, self._probe)
+        writer = CollectionWriter(self._root, collection, self._encoder.probe)
         try:
             yield writer
         finally:
             writer.close()
-
-
-def _fused(rankings: Sequence[Ranking], depth: int) -> list[tuple[_Item, float]]:
-    by_words: list[tuple[float, _Item]] = []
-    by_vector: list[tuple[float, _Item]] = []
-    for place, ranking in enumerate(rankings):
-        by_words += [(-score, (place, key)) for key, score in ranking.by_words]
-        by_vector += [(-score, (place, key)) for key, score in ranking.by_vector]
-    return fuse([[item for _, item in sorted(scores)[:depth]] for scores in (by_words, by_vector)])
-
-
-def _best(
-    opened: Sequence[Collection],
-    rankings: Sequence[Ranking],
-    query: Sequence[str],
-    direction: Vector,
-    top_k: int,
-) -> builtins.list[Passage]:
-    scores = dict(_fused(rankings, max(SEARCH_DEPTH, top_k))[:top_k])
-    found: dict[_Item, Passage] = {}
-    for place, (collection, ranking) in enumerate(zip(opened, rankings, strict=True)):
-        keys = [key for owner, key in scores if owner == place]
-        for row, bm25 in collection.passages(keys, query, ranking).values():
-            item = (place, row.key)
-            found[item] = passage_of(collection.name, row, scores[item], direction, bm25)
-    return [found[item] for item in scores if item in found]
+            self._keeper.look_after(collection)

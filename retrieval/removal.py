@@ -6,9 +6,8 @@ import shutil
 import uuid
 from pathlib import Path
 
-from filelock import FileLock
-
-from retrieval.collection import LOCK_SECONDS, collection_names, held, missing, valid_name
+from retrieval.collection import collection_names, missing, valid_name
+from retrieval.collection_folder import held, write_lock
 from retrieval.errors import StorageFailed
 from retrieval.sqlite_errors import accessible
 
@@ -23,7 +22,7 @@ def remove_collection(root: Path, name: str) -> None:
     if valid_name(name) not in collection_names(root):
         raise missing(root, name)
     grave = root / f"{_GRAVE}{uuid.uuid4().hex}"
-    with held(FileLock(root / f".{name}.lock", timeout=LOCK_SECONDS), name), accessible(name):
+    with held(write_lock(root, name), name), accessible(name):
         # Another may have removed it while this one waited.
         if name not in collection_names(root):
             raise missing(root, name)

@@ -95,6 +95,11 @@ def blob(vector: Vector) -> bytes:
     return np.ascontiguousarray(vector, dtype="<f4").tobytes()
 
 
+def unpacked(packed: bytes) -> Vector:
+    """Return the numbers that `blob` packed, of one vector or of several: float32 [n]."""
+    return np.frombuffer(packed, dtype="<f4").astype(np.float32, copy=False)
+
+
 def _sync(folder: Path) -> None:
     # A new name is durable only when its folder is.
     descriptor = os.open(folder, os.O_RDONLY)

@@ -13,21 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Self
 
 from retrieval.chunking import Chunk
 from retrieval.document import MAX_TITLE, Document
 from retrieval.errors import CollectionBusy, CorruptCollection, MissingDocument
 from retrieval.records import DOCUMENT, PASSAGE_TEXT, document_of, document_row
-from retrieval.schema import VERSION, Vector, blob, make_file, segments
+from retrieval.schema import VERSION, Vector, blob, make_file, segments, unpacked
 from retrieval.sqlite_errors import translated
 from retrieval.words import words
-
-TITLE_WEIGHT = 1.0
-"""Weight of a word in title or heading against one in the text, in BM25."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,7 @@ class Store:
             )
 
     @classmethod
-    def create(cls, path: Path, probe: Vector) -> Store:
+    def create(cls, path: Path, probe: Vector) -> Self:
         """Open the file for writing, making it first if need be; the caller holds the write lock.
 
         `probe` is the encoder's vector of a fixed text, kept to recognise the encoder later.
@@ -122,7 +116,7 @@ class Store:
     def probe(self) -> Vector:
         """Return the vector of the fixed text by the encoder that made this collection."""
         with self.healthy():
-            return _vector(self._execute("SELECT probe FROM encoder").fetchone()[0])
+            return unpacked(self._execute("SELECT probe FROM encoder").fetchone()[0])
 
     def counts(self) -> tuple[int, int]:
         """Return the numbers of documents and of passages."""
@@ -131,33 +125,6 @@ class Store:
                 self._integer("SELECT count(*) FROM documents"),
                 self._integer("SELECT count(*) FROM passages"),
             )
-
-    def keys(self) -> npt.NDArray[np.int64]:
-        """Return the keys of all passages: int64, ascending."""
-        rows = self._execute("SELECT key FROM passages ORDER BY key").fetchall()
-        return np.array([key for (key,) in rows], dtype=np.int64)
-
-    def vectors_after(self, key: int) -> tuple[npt.NDArray[np.int64], Vector]:
-        """Return keys [n] and vectors [n, d] of the passages stored after `key`; keys only grow."""
-        rows = self._execute(
-            "SELECT key, vector FROM vectors WHERE key > ? ORDER BY key", (key,)
-        ).fetchall()
-        keys = np.array([row[0] for row in rows], dtype=np.int64)
-        width = len(self.probe()) if rows else 0
-        return keys, _vector(b"".join(row[1] for row in rows)).reshape(len(rows), width)
-
-    def match(
-        self, query: Sequence[str], limit: int, among: Sequence[int] | None = None
-    ) -> list[tuple[int, float]]:
-        """Return (key, BM25 score) of the passages with any word of `query`, best first."""
-        if not query:
-            return []
-        condition = "" if among is None else f"AND rowid IN ({_integers(among)})"
-        return self._execute(
-            f"SELECT rowid, -bm25(words, {TITLE_WEIGHT}, 1.0) AS score FROM words "
-            f"WHERE words MATCH ? {condition} ORDER BY score DESC, rowid LIMIT ?",
-            (" OR ".join(f'"{word}"' for word in query), limit),
-        ).fetchall()
 
     def passages(self, keys: Sequence[int]) -> Iterator[StoredPassage]:
         """Yield the passages of these keys that still exist, in no particular order."""
@@ -169,7 +136,7 @@ class Store:
             f"WHERE p.key IN ({_integers(keys)})"
         )
         for row in rows:
-            yield StoredPassage(*(*row[:-1], _vector(row[-1])))
+            yield StoredPassage(*(*row[:-1], unpacked(row[-1])))
 
     def digest(self, document_id: str) -> str | None:
         """Return the digest of a stored document, None where there is none of this id."""
@@ -289,7 +256,3 @@ class Store:
 
 def _integers(values: Sequence[int]) -> str:
     return ", ".join(str(int(value)) for value in values)
-
-
-def _vector(packed: bytes) -> Vector:
-    return np.frombuffer(packed, dtype="<f4").astype(np.float32, copy=False)

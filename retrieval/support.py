@@ -12,7 +12,6 @@ negation or a swapped name; a sentence in another language than its passage is n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +19,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.agreement import denies_alike, names, numbers
 from retrieval.passage import Passage
 from retrieval.sentences import sentence_spans
-from retrieval.words import content_words
+from retrieval.words import content_words, words
 
 LEAST_WORDS = 3
-"""Content words that a sentence must have to be worth a mark."""
+"""Content words of a sentence that stands for itself; with fewer it is read as a bare answer."""
 
 LEAST_OVERLAP = 0.5
 """Least share of the sentence's content words that the window must hold."""
@@ -39,7 +39,11 @@ LEAST_SUPPORT = 0.65
 COMPARED = 4
 """Windows with the largest overlap that are compared by meaning."""
 
-_NUMBER = re.compile(r"\d+")
+CERTAIN = 0.85
+"""Overlap from which words alone decide: a vector would only repeat it."""
+
+LEAST_ASKED = 0.3
+"""Least share of the question's content words in the sentence that holds a bare answer."""
 
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
@@ -55,56 +59,101 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How many sentences of an answer could be checked, and how many of them are supported."""
+
+    sentences: int = 0
+    supported: int = 0
+
+    def counting(self, *, supported: bool) -> Tally:
+        """Return the tally after one more sentence."""
+        return Tally(self.sentences + 1, self.supported + supported)
+
+
+@dataclass(frozen=True, slots=True)
 class _Window:
     place: int
     start: int
     end: int
     text: str
     words: frozenset[str]
+    numbers: frozenset[str]
 
 
 class Support:
     """Finds the passage that supports a sentence; encodes only what has to be compared."""
 
-    def __init__(self, passages: Sequence[Passage], encoder: Encode) -> None:
-        """`encoder` maps n texts to unit vectors [n, d]; nothing is computed until needed."""
+    def __init__(self, passages: Sequence[Passage], encoder: Encode, question: str = "") -> None:
+        """`encoder` maps n texts to unit vectors [n, d]; nothing is computed until needed.
+
+        With the `question` a bare answer ("Denver Broncos.") can be checked as well.
+        """
         self._passages = passages
         self._encoder = encoder
+        self._question = question
         self._vectors: dict[str, npt.NDArray[np.float32]] = {}
 
     def best(self, sentence: str) -> Evidence | None:
         """Return the best evidence for `sentence`, or None where no passage supports it.
 
-        A number in the sentence that the passage does not hold rules the passage out.
+        A window that lacks a number of the sentence, whose passage lacks a name of it, or that
+        denies what the sentence says, is none.
         """
         stems = content_words(sentence)
         if len(stems) < LEAST_WORDS:
-            return None
-        closest = self._closest(stems, frozenset(_NUMBER.findall(sentence)))
+            return self._bare(sentence, stems) if stems and self._question else None
+        closest = [
+            (overlap, window)
+            for overlap, window in self._closest(stems, sentence)
+            if denies_alike(sentence, window.text)
+        ][:COMPARED]
         if not closest:
             return None
-        similarities = self._similarities(sentence, [window for _, window in closest])
+        if closest[0][0] >= CERTAIN:
+            overlap, window = closest[0]
+            return Evidence(window.place, window.start, window.end, overlap)
+        return self._judged(sentence, closest)
+
+    def _bare(self, answer: str, stems: frozenset[str]) -> Evidence | None:
+        """The window that holds a bare answer word for word, and most of what was asked."""
+        asked = content_words(self._question) - stems
+        phrase = " ".join(words(answer))
+        holding = [
+            (len(asked & window.words) / max(1, len(asked)), window)
+            for window in self._windows
+            if f" {phrase} " in f" {' '.join(words(window.text))} "
+        ]
+        holding.sort(key=lambda pair: (-pair[0], len(pair[1].words), pair[1].place))
+        closest = [pair for pair in holding[:COMPARED] if pair[0] >= LEAST_ASKED]
+        return self._judged(f"{self._question} {answer}", closest, 0.0) if closest else None
+
+    def _judged(
+        self,
+        text: str,
+        closest: Sequence[tuple[float, _Window]],
+        least: float = LEAST_SUPPORT,
+    ) -> Evidence | None:
+        similarities = self._similarities(text, [window for _, window in closest])
         judged = [
             Evidence(window.place, window.start, window.end, (overlap + similarity) / 2)
             for (overlap, window), similarity in zip(closest, similarities, strict=True)
             if similarity >= LEAST_SIMILARITY
         ]
         best = max(judged, key=lambda evidence: evidence.score, default=None)
-        return best if best is not None and best.score >= LEAST_SUPPORT else None
+        return best if best is not None and best.score >= least else None
 
-    def _closest(
-        self, stems: frozenset[str], numbers: frozenset[str]
-    ) -> list[tuple[float, _Window]]:
-        admitted = {place for place, held in enumerate(self._numbers) if numbers <= held}
+    def _closest(self, stems: frozenset[str], sentence: str) -> list[tuple[float, _Window]]:
+        figures, called = numbers(sentence), names(sentence)
+        admitted = {place for place, held in enumerate(self._words) if called <= held}
         overlaps = [
             (len(stems & window.words) / len(stems), window)
             for window in self._windows
-            if window.place in admitted
+            if window.place in admitted and figures <= window.numbers
         ]
         sharing = [pair for pair in overlaps if pair[0] >= LEAST_OVERLAP]
         # Of equal overlaps the shorter window, then the better passage.
         sharing.sort(key=lambda pair: (-pair[0], len(pair[1].words), pair[1].place))
-        return sharing[:COMPARED]
+        return sharing[: 2 * COMPARED]
 
     def _similarities(self, sentence: str, windows: Sequence[_Window]) -> list[float]:
         unknown = [window.text for window in windows if window.text not in self._vectors]
@@ -113,11 +162,8 @@ class Support:
         return [float(vectors[0] @ self._vectors[window.text]) for window in windows]
 
     @cached_property
-    def _numbers(self) -> list[frozenset[str]]:
-        return [
-            frozenset(_NUMBER.findall(f"{passage.title} {passage.text}"))
-            for passage in self._passages
-        ]
+    def _words(self) -> list[frozenset[str]]:
+        return [content_words(f"{passage.title} {passage.text}") for passage in self._passages]
 
     @cached_property
     def _windows(self) -> list[_Window]:
@@ -138,6 +184,7 @@ def _windows(place: int, passage: Passage) -> list[_Window]:
             passage.start + end,
             passage.text[start:end],
             content_words(f"{passage.title} {passage.text[start:end]}"),
+            numbers(f"{passage.title} {passage.text[start:end]}"),
         )
         for start, end in [*spans, *pairs]
     ]

@@ -1,60 +1,148 @@
-"""The vector index of one collection: faiss, exact, in memory, following the collection's file."""
+"""The vectors of one collection: its mapped vector file, and in memory what came since."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.filters import EVERYTHING
 from retrieval.schema import Vector
-from retrieval.store import Store
+from retrieval.search_store import Keys, SearchStore
+from retrieval.vector_file import (
+    NOTE,
+    DamagedVectors,
+    MappedVectors,
+    Pairs,
+    VectorFile,
+    nearest,
+    parameters,
+    refined,
+)
+
+COMPARED_AT_ONCE = 4096
+"""So few passages that a filter lets through are all compared, by their vectors in SQLite."""
 
 
 class VectorIndex:
-    """Exact inner-product search over unit vectors, keyed by passage; not thread-safe."""
+    """Inner-product search over unit vectors, keyed by passage; not thread-safe.
 
-    def __init__(self, dimensions: int) -> None:
-        """Start empty, for vectors of this length."""
-        self._faiss = faiss.IndexIDMap(faiss.IndexFlatIP(dimensions))
-        self._newest = 0
+    `follow` takes over what happened in the file; call it in the transaction that the search
+    belongs to.
+    """
+
+    def __init__(self, folder: Path, dimensions: int) -> None:
+        """Start empty, for vectors of this length in a collection's folder."""
+        self._folder = folder
+        self._dimensions = dimensions
+        self._note: str | None = None
+        self._mapped: MappedVectors | None = None
+        self._live: npt.NDArray[np.uint8] | None = None
+        self._recent = faiss.IndexIDMap(faiss.IndexFlatIP(dimensions))
+        self._newest = self._removal = 0
+        self.damaged = False
+        """The vector file is missing or broken; all vectors are held in memory instead."""
 
     def __len__(self) -> int:
-        return int(self._faiss.ntotal)
+        """How many passages are held in memory, beside the vector file."""
+        return int(self._recent.ntotal)
 
-    def follow(self, store: Store) -> None:
-        """Take over what was added to and removed from the file since the last call."""
-        keys, vectors = store.vectors_after(self._newest)
-        stored = store.keys()
-        if len(self) + len(keys) != len(stored):
-            held = faiss.vector_to_array(self._faiss.id_map)
-            gone = np.setdiff1d(held, stored)
-            self._faiss.remove_ids(faiss.IDSelectorBatch(gone))
-        if len(keys):
-            self._faiss.add_with_ids(vectors, keys)
+    @property
+    def file(self) -> VectorFile | None:
+        """The vector file that is searched, if there is one."""
+        return self._mapped.description if self._mapped else None
+
+    def follow(self, store: SearchStore) -> None:
+        """Take over the vector file in force, and what was added and removed since."""
+        note = store.note(NOTE)
+        if note != self._note or self._newest == 0:
+            self._map(note, store.newest_removal())
+        for keys, vectors in store.vectors_after(self._newest):
+            self._recent.add_with_ids(vectors, keys)
             self._newest = int(keys[-1])
+        self._removal, gone = store.removed_after(self._removal)
+        if gone is None:
+            self._keep_only(store.allowed(EVERYTHING))
+        elif len(gone):
+            self._recent.remove_ids(faiss.IDSelectorBatch(gone))
+            self._bury(gone)
 
-    def search(self, vector: Vector, limit: int) -> list[tuple[int, float]]:
-        """Return up to `limit` pairs (passage key, cosine similarity), most similar first."""
-        count = min(limit, len(self))
-        if count == 0:
-            return []
-        with _one_thread():
-            similarities, keys = self._faiss.search(vector.reshape(1, -1), count)
-        return list(zip(keys[0].tolist(), similarities[0].tolist(), strict=True))
+    def search(
+        self, store: SearchStore, vector: Vector, limit: int, allowed: Keys | None = None
+    ) -> Pairs:
+        """Return up to `limit` pairs (passage key, cosine similarity), most similar first.
+
+        `allowed` are the keys of the passages that may be found, None for all.
+        """
+        if allowed is not None and len(allowed) <= COMPARED_AT_ONCE:
+            every = [(key, 0.0) for key in allowed.tolist()]
+            return refined(every, vector, limit, store.vectors_of)
+        among = None if allowed is None else _bitmap(allowed)
+        found = nearest(self._recent, vector, min(limit, len(self)), parameters(among))
+        if self._mapped:
+            found += self._among_mapped(store, self._mapped, vector, limit, allowed)
+        return sorted(found, key=lambda pair: -pair[1])[:limit]
+
+    def _among_mapped(
+        self,
+        store: SearchStore,
+        mapped: MappedVectors,
+        vector: Vector,
+        limit: int,
+        allowed: Keys | None,
+    ) -> Pairs:
+        bitmap, share = self._live, 1.0
+        if allowed is not None:
+            old = allowed[: np.searchsorted(allowed, mapped.description.newest, side="right")]
+            if not len(old):
+                return []
+            bitmap, share = _bitmap(old), len(old) / max(1, mapped.description.count)
+        found = mapped.search(vector, limit, bitmap, share)
+        refine = mapped.description.refine
+        return refined(found, vector, limit, store.vectors_of) if refine else found
+
+    def _map(self, note: str | None, removal: int) -> None:
+        self._note = note
+        self._start_afresh()
+        self._removal = removal
+        if note is None:
+            return
+        description = VectorFile.read(note)
+        try:
+            self._mapped = MappedVectors(self._folder, description)
+        except DamagedVectors:
+            self.damaged = True
+        else:
+            self._newest, self._removal = description.newest, description.removal
+
+    def _start_afresh(self) -> None:
+        self._mapped = self._live = None
+        self._recent = faiss.IndexIDMap(faiss.IndexFlatIP(self._dimensions))
+        self._newest = self._removal = 0
+        self.damaged = False
+
+    def _keep_only(self, living: Keys) -> None:
+        held = faiss.vector_to_array(self._recent.id_map)
+        self._recent.remove_ids(faiss.IDSelectorBatch(np.setdiff1d(held, living)))
+        self._live = _bitmap(living)
+
+    def _bury(self, gone: Keys) -> None:
+        if self._mapped is None:
+            return
+        newest = self._mapped.description.newest
+        if self._live is None:
+            self._live = np.full(newest // 8 + 1, 0xFF, dtype=np.uint8)
+        old = gone[gone <= newest]
+        np.bitwise_and.at(self._live, old // 8, ~(1 << (old % 8)).astype(np.uint8))
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # For one query, waking more threads costs ten times the search where cores are busy.
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+def _bitmap(keys: Keys) -> npt.NDArray[np.uint8]:
+    length = int(keys[-1]) + 1 if len(keys) else 0
+    mask = np.zeros(length, dtype=np.uint8)
+    mask[keys] = 1
+    return np.packbits(mask, bitorder="little")
 
 
 def unit(vector: npt.ArrayLike) -> Vector:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice, pairwise
 
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff"
@@ -64,6 +65,23 @@ def query_words(text: str, limit: int) -> list[str]:
     distinct = list(dict.fromkeys(words(text)))
     telling = [word for word in distinct if word not in _ENGLISH_STOPS]
     return (telling or distinct)[:limit]
+
+
+def query_terms(text: str, limit: int) -> list[str]:
+    """Return what the word index is asked for: each of `query_words` twice, and pairs once.
+
+    A pair is two neighbours of which one tells something, and matches where they are neighbours in
+    a passage; at half the weight of a word it tells passages that use words alike from such that
+    have them scattered. Of scripts without spaces it is three characters.
+    """
+    found = query_words(text, limit)
+    row = list(islice(words(text), 2 * limit))
+    pairs = [
+        f"{left} {right}"
+        for left, right in pairwise(row)
+        if left not in _ENGLISH_STOPS or right not in _ENGLISH_STOPS
+    ]
+    return [*found, *found, *dict.fromkeys(pairs[:limit])]
 
 
 def content_words(text: str) -> frozenset[str]:

@@ -10,11 +10,11 @@ import numpy as np
 
 from router.dataset import LabelledPrompt
 from router.evaluation import Reading, target_matrix
+from router.first import FirstStage
 from router.fitting import settled_confidences
 from router.gate import Gate
 from router.intervals import RESAMPLES, Interval, mean_interval
-from router.router import Router
-from router.trials import Flags, Floats, Trials, domain, run_trials
+from router.trials import Flags, Floats, Trials, domain
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,18 @@ def measure_settled(
 
 def measure_cascade(
     trials: Trials,
-    router: Router,
+    alone: Trials,
+    first: FirstStage | None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Cascade | None:
-    """Return what the first stage of a router did in these trials of it; None without one.
+    """Return what a router's first stage did in trials of the router; None without one.
 
-    The gate decides the same rows once more, alone.
+    `alone` are trials of the same rows in which the gate decided all.
     """
-    first = router.gate.first
     if first is None:
         return None
-    whole = run_trials(router.without_first_stage(), trials.rows)
-    right, gate_right = (one.right.astype(np.float64) for one in (trials, whole))
+    right, gate_right = (one.right.astype(np.float64) for one in (trials, alone))
     settled, domains = trials.settled, [domain(row) for row in trials.rows]
 
     def mean(values: Floats) -> Interval:
@@ -107,7 +106,7 @@ def measure_cascade(
         cascade=mean(right),
         gate=mean(gate_right),
         loss=mean(gate_right - right),
-        flipped=float((trials.lead != whole.lead)[picked].mean()) if some else None,
+        flipped=float((trials.lead != alone.lead)[picked].mean()) if some else None,
         by_domain=_by_domain(settled, domains),
     )
 

@@ -176,20 +176,27 @@ def promised_confidence(metadata: Mapping[str, Any], max_risk: float) -> float:
     """
     found = metadata.get(METADATA_KEY)
     thresholds = found.get("thresholds") if isinstance(found, Mapping) else None
-    if not isinstance(thresholds, Mapping) or not thresholds:
+    if not (isinstance(found, Mapping) and isinstance(thresholds, Mapping) and thresholds):
         raise GateError(
             f"max_risk {max_risk:g}: this gate holds no promises of risk. Train it on rows whose "
             "losses are known, or set min_confidence instead."
         )
     kept = [key for key, value in thresholds.items() if isinstance(value, int | float)]
     value = thresholds.get(f"{max_risk:g}")
-    if not isinstance(value, int | float):
-        offered = ", ".join(kept) or "none at all, its rows were too few or too often wrong"
+    if isinstance(value, int | float):
+        return float(value)
+    if kept:
+        offered = ", ".join(kept)
         raise GateError(
-            f"max_risk {max_risk:g}: this gate promises {offered}. Choose one of these, or set "
-            "min_confidence instead."
+            f"max_risk {max_risk:g}: this gate promises {offered}. Set max_risk to one of these, "
+            "or set min_confidence instead."
         )
-    return float(value)
+    raise GateError(
+        f"max_risk {max_risk:g}: this gate can promise nothing: on the {found.get('rows', 0)} rows "
+        "that were kept apart with known losses, too many of its choices cost too much, however "
+        "sure it was. Remove max_risk and set min_confidence, or train another gate with more rows "
+        "in the table of `collegium train router --losses`, or experts that lose less."
+    )
 
 
 def _sorted(

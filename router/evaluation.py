@@ -1,6 +1,6 @@
 """How well a gate and a policy route labelled prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -83,8 +83,13 @@ class Reading:
 
 def read(rows: Sequence[LabelledPrompt], encoder: Encoder) -> Reading:
     """Read every row as a conversation of one message; an encoder that remembers is quickest."""
-    found = [featurize([("user", row.text)], encoder).joined() for row in rows]
-    counts = [len(features) for features in found]
+    return stacked(featurize([("user", row.text)], encoder).joined() for row in rows)
+
+
+def stacked(features: Iterable[Vector]) -> Reading:
+    """Return the reading of prompts, of each of which the joined features [parts, d] are given."""
+    found = list(features)
+    counts = [len(rows) for rows in found]
     return Reading(np.concatenate(found), np.cumsum([0, *counts[:-1]], dtype=np.int64))
 
 

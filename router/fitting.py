@@ -31,15 +31,29 @@ class Material:
     """What is fitted to: `features` [m, f] with their `targets` [m, labels] and `weights` [m].
 
     A part of a text is taken for what the whole is, and the parts weigh together as much as a whole
-    one. `surfaces` [k, s], with targets and weights of their own, are for the first stage alone.
+    one. The first stage is fitted to what was said `alone` [m], and to `surfaces` [k, s] of its own
+    with `surface_targets` [k, labels]; `first_weights` [rows that are alone, and k] are for both.
     """
 
     features: Array
     targets: Array
     weights: Array
+    alone: npt.NDArray[np.bool_]
     surfaces: Array
     surface_targets: Array
-    surface_weights: Array
+    first_weights: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Rows of one kind: label shares and targets [n, labels], features of their parts, weight."""
+
+    shares: Matrix
+    targets: Matrix
+    features: Array
+    counts: npt.NDArray[np.int64]
+    weight: float = 1.0
+    alone: bool = True
 
 
 def material(
@@ -48,41 +62,62 @@ def material(
     reading: Reading,
     losses: LossTable | None = None,
     corrections: FeatureRows | None = None,
+    conversations: tuple[Sequence[LabelledPrompt], Reading] | None = None,
 ) -> Material:
-    """Return the material of rows that were read, and of corrected decisions beside them.
+    """Return the material of rows that were read, and of what stands beside them.
 
-    Every label has the same weight, whatever its rows. Raises `DatasetError` for a correction to a
-    label that no row has, or one of another encoder.
+    That are corrected decisions, and conversations that have the labels of rows. Every label has
+    the same weight, whatever its rows, with the gate as with the first stage. Raises `DatasetError`
+    for a correction to a label that no row has, or one of another encoder.
     """
     shares = target_matrix(rows, labels)
     targets = mixed_targets(shares, [row.text for row in rows], labels, losses)
-    whole, counts = reading.features, reading.counts
+    groups = [_Group(shares, targets, reading.features, reading.counts)]
     surfaces = np.zeros((0, SURFACE_DIMENSIONS), dtype=np.float32)
     settled = np.zeros((0, len(labels)))
-    weights = np.ones(len(rows))
+    added = 1.0
     if corrections is not None and len(corrections):
-        if corrections.features.shape[1] != whole.shape[1]:
-            raise DatasetError(
-                f"corrections: rows of {corrections.features.shape[1]} features do not fit the "
-                f"{whole.shape[1]} of this encoder's."
-            )
-        own = label_shares([(label,) for label in corrections.labels], labels)
+        groups.append(_corrected(labels, corrections, reading.features.shape[1]))
+        surfaces, added = corrections.surfaces, corrections.weight
         settled = label_shares([(label,) for label in corrections.surface_labels], labels)
-        shares, targets = np.concatenate([shares, own]), np.concatenate([targets, own])
-        weights = np.concatenate([weights, np.full(len(own), corrections.weight)])
-        whole = np.concatenate([whole, corrections.features])
-        counts = np.concatenate([counts, corrections.counts])
-        surfaces = corrections.surfaces
-    masses = label_weights(shares, weights)
+    if conversations is not None and len(conversations[0]):
+        told, read = conversations
+        own = target_matrix(told, labels)
+        groups.append(_Group(own, own, read.features, read.counts, alone=False))
+    return _joined(groups, surfaces, settled, added)
+
+
+def _corrected(labels: Sequence[str], corrections: FeatureRows, width: int) -> _Group:
+    if corrections.features.shape[1] != width:
+        raise DatasetError(
+            f"corrections: rows of {corrections.features.shape[1]} features do not fit the "
+            f"{width} of this encoder's."
+        )
+    own = label_shares([(label,) for label in corrections.labels], labels)
+    return _Group(own, own, corrections.features, corrections.counts, corrections.weight)
+
+
+def _joined(groups: Sequence[_Group], surfaces: Array, settled: Matrix, added: float) -> Material:
+    """Of `settled` decisions [k, labels] there are the surfaces alone, each of the weight added."""
+    shares = np.concatenate([group.shares for group in groups])
+    weights = np.concatenate([np.full(len(group.shares), group.weight) for group in groups])
+    alone = np.concatenate([np.full(len(group.shares), group.alone) for group in groups])
+    counts = np.concatenate([group.counts for group in groups])
+    targets = np.concatenate([group.targets for group in groups])
     each = np.repeat(np.arange(len(shares)), counts)
-    added = 0.0 if corrections is None else corrections.weight
+    first = label_weights(
+        np.concatenate([shares[alone], settled]),
+        np.concatenate([weights[alone], np.full(len(settled), added)]),
+    )
+    own = np.repeat(first[: alone.sum()] / counts[alone], counts[alone])
     return Material(
-        features=whole,
+        features=np.concatenate([group.features for group in groups]),
         targets=targets[each].astype(np.float32),
-        weights=(masses / counts)[each].astype(np.float32),
+        weights=(label_weights(shares, weights) / counts)[each].astype(np.float32),
+        alone=alone[each],
         surfaces=surfaces,
         surface_targets=settled.astype(np.float32),
-        surface_weights=np.full(len(settled), added, dtype=np.float32),
+        first_weights=np.concatenate([own, first[alone.sum() :]]).astype(np.float32),
     )
 
 
@@ -121,10 +156,10 @@ def fit_first(
 ) -> FirstStage:
     """Return a first stage that was fitted to the surfaces alone; it settles nothing yet."""
     scale = _scale(0, scales)
-    surfaces = np.concatenate([given.features[:, -SURFACE_DIMENSIONS:], given.surfaces]) * scale
-    targets = np.concatenate([given.targets, given.surface_targets])
-    weights = np.concatenate([given.weights, given.surface_weights])
-    weight, bias = fit(surfaces, targets, weights, settings, seed, progress)
+    own = given.features[given.alone, -SURFACE_DIMENSIONS:]
+    surfaces = np.concatenate([own, given.surfaces]) * scale
+    targets = np.concatenate([given.targets[given.alone], given.surface_targets])
+    weight, bias = fit(surfaces, targets, given.first_weights, settings, seed, progress)
     return FirstStage(weight * scale, bias)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from router.decision import Decision
 from router.draw import Draw
 from router.overrides import Overrides
+from router.provenance import Provenance
 from router.situation import Situation
 
 LEAST_PROBABILITY = 1e-4
@@ -74,7 +75,8 @@ class LoggedDecision:
     `probabilities` are those of the choice, `weights` those of the experts that acted, heaviest
     first. `key` names session or request, hashed. `read` and `text` (the last message of the user)
     are None where they were not kept. `latency` is the class of the answer's time, None where none
-    was finished; `stood_in` tells that the generalist answered because the chosen could not.
+    was finished; `stood_in` tells that the generalist answered because the chosen could not, and
+    `provenance` what the answer stood on, None where none was finished.
     """
 
     id: str
@@ -94,6 +96,7 @@ class LoggedDecision:
     latency: str | None = None
     stood_in: bool = False
     opinion: Opinion | None = None
+    provenance: Provenance | None = None
 
     @property
     def chosen(self) -> tuple[str, ...]:

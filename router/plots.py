@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 Figures = Mapping[str, Any]
+Plot = Callable[[Any, Figures], bool]
 
 
 def can_plot() -> bool:
@@ -13,13 +14,17 @@ def can_plot() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def draw(found: Figures, folder: Path) -> tuple[str, ...]:
-    """Draw what the figures hold into the folder and return the file names."""
+def draw(found: Figures, folder: Path, plots: Mapping[str, Plot] | None = None) -> tuple[str, ...]:
+    """Draw what the figures hold into the folder and return the file names.
+
+    `plots` are those of a router unless given. One draws into axes, and says whether there was
+    anything to draw.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     names = []
-    for name, plot in _PLOTS.items():
+    for name, plot in (_PLOTS if plots is None else plots).items():
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         # Without a date and with a fixed salt the same figures make the same file.
         with rc_context({"svg.hashsalt": name}):
@@ -113,7 +118,7 @@ def _bars(axes: Any, intervals: Figures) -> None:  # noqa: ANN401
     axes.set_xlim(left=0)
 
 
-_PLOTS: Mapping[str, Callable[[Any, Figures], bool]] = {
+_PLOTS: Mapping[str, Plot] = {
     "reliability": _reliability,
     "risk": _risk,
     "confusion": _confusion,

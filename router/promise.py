@@ -1,8 +1,8 @@
 """Whether the promise of a confidence threshold is kept on rows that did not set it.
 
-The promise: of the requests that are routed (confidence at or above the threshold), at most a
-share alpha has a regret above epsilon. A threshold is set on one random half of the rows and tried
-on the other, many times over.
+The promise: of the requests that are routed (an expert, not the generalist, leads with at least the
+threshold's confidence), at most a share alpha has a regret above epsilon. A threshold is set on one
+random half of the rows and tried on the other, many times over.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,20 +50,27 @@ def try_promises(
     confidences: Floats,
     regrets: Floats,
     in_domain: Flags,
+    led: Flags,
     threshold: Threshold,
     alphas: Sequence[float] = ALPHAS,
     epsilon: float = EPSILON,
     resplits: int = RESPLITS,
     seed: int = 0,
 ) -> tuple[Promise, ...]:
-    """Return how the promise at every alpha fared; all alphas see the same resplits."""
+    """Return how the promise at every alpha fared; all alphas see the same resplits.
+
+    `led` [n]: an expert leads, not the generalist.
+    """
     halves = _halves(len(confidences), resplits, seed)
     promises = []
     for alpha in alphas:
         tries = []
         for setting, trying in halves:
-            least = threshold(confidences[setting], regrets[setting], alpha, epsilon)
-            accepted = confidences[trying] >= least
+            told = setting[led[setting]]
+            least = np.inf
+            if told.size:
+                least = threshold(confidences[told], regrets[told], alpha, epsilon)
+            accepted = (confidences[trying] >= least) & led[trying]
             bad = regrets[trying] > epsilon
             tries.append(_attempt(accepted, bad, in_domain[trying], alpha))
         promises.append(_summary(tries, alpha, epsilon))

@@ -4,9 +4,8 @@ The result is a mapping fit for JSON; sections that nothing was given for are No
 `router/report.py` writes it in words.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from router.calibration import negative_log_likelihood
 from router.cascade import measure_cascade
 from router.dataset import LabelledPrompt
 from router.features import featurize
+from router.figures import plain
 from router.flips import count_flips, measure_translation, sample
 from router.gate import Gate
 from router.intervals import RESAMPLES, Interval, Macro, bootstrap, mean_interval
@@ -71,18 +71,22 @@ def prove(evidence: Evidence, progress: Progress | None = None) -> dict[str, Any
     """Return every figure of the router. `progress` is called with (stage, done, total)."""
     evidence.memory.learn([row.text for row in evidence.rows], progress)
     trials = run_trials(evidence.router, evidence.rows, progress)
+    alone = _alone(evidence, trials)
     answers = _ask_peers(evidence)
     found = {
         "router": _identity(evidence),
         **_labels(evidence, trials),
         "decisions": _decisions(trials),
-        "calibration": _calibration(trials),
-        "first_stage": measure_cascade(trials, evidence.router, evidence.resamples, evidence.seed),
-        "risk_coverage": risk_curve(trials.confidence, ~trials.right),
+        "calibration": {**_calibration(trials), "gate": _calibration(alone)},
+        "first_stage": measure_cascade(
+            trials, alone, evidence.router.gate.first, evidence.resamples, evidence.seed
+        ),
+        "risk_coverage": risk_curve(alone.confidence, ~alone.right),
         "unseen_languages": _unseen_languages(evidence, trials),
         "novelty": _novelty(evidence),
         **measure_regret(
             trials,
+            alone,
             evidence.losses,
             {name: given.names for name, given in answers.items()},
             evidence.threshold,
@@ -105,22 +109,11 @@ def prove(evidence: Evidence, progress: Progress | None = None) -> dict[str, Any
     return result
 
 
-def plain(value: object) -> Any:  # noqa: ANN401  whatever JSON can hold
-    """Return a value of mappings, sequences, dataclasses and numbers as JSON can hold it.
-
-    Numbers are rounded to six digits; those that are not finite become None.
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float | np.floating):
-        return round(float(value), 6) if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
+def _alone(evidence: Evidence, trials: Trials) -> Trials:
+    # A promise of rare regret is one on the gate's own confidence, and `max_risk` asks it always.
+    if evidence.router.gate.first is None:
+        return trials
+    return run_trials(evidence.router.without_first_stage(), evidence.rows)
 
 
 def _identity(evidence: Evidence) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from router.cells import Figures, interval, number, table
 REPORT_FILE = "report.md"
 FIGURES_FILE = "report.json"
 
-
 FLIPPED = """Flipped: the leading expert changed. Where a prompt has several labels, two experts may
 share the lead and either may come first; hence the column of prompts with one label."""
 
@@ -17,12 +16,12 @@ def markdown(found: Figures, plots: Sequence[str] = (), findings: Sequence[Figur
     """Return the page; `plots` are file names beside it, `findings` goals with their verdicts."""
     sections = [
         _head(found),
-        _goals(findings),
+        goals_section(findings),
         _accuracy(found),
         _regret(found["regret"]),
         _promise(found["promise"]),
         _calibration(found),
-        _first_stage(found["first_stage"], found["times"]["settled"]),
+        _first_stage(found),
         _novelty(found),
         _robustness(found),
         _peers(found["peers"]),
@@ -47,7 +46,8 @@ def _head(found: Figures) -> str:
 {number(found["times"]["p99_ms"], 2)} ms (p99) during this run"""
 
 
-def _goals(findings: Sequence[Figures]) -> str:
+def goals_section(findings: Sequence[Figures]) -> str:
+    """Return the section on goals, empty without any."""
     if not findings:
         return ""
     rows = [
@@ -166,22 +166,17 @@ def _decisive(regret: Figures) -> str:
 def _promise(promise: Figures | None) -> str:
     if promise is None:
         return ""
+    columns = ("kept", "violations", "routed", "routed_in_domain")
     rows = [
-        (
-            f"{one['alpha']:g}",
-            number(one["kept"]),
-            number(one["violations"]),
-            number(one["routed"]),
-            number(one["routed_in_domain"]),
-        )
-        for one in promise["tries"]
+        (f"{one['alpha']:g}", *(number(one[name]) for name in columns)) for one in promise["tries"]
     ]
     head = ("α", "kept", "violations", "routed", "routed, in domain")
     resplits = promise["tries"][0]["resplits"]
     return f"""## The promise on regret
 
-Of what is routed, at most a share α has a regret above {promise["epsilon"]:g} nats. The threshold
-was set on one random half of the rows and tried on the other, {resplits} times.
+Of what an expert leads and is routed, at most a share α has a regret over
+{promise["epsilon"]:g} nats. The gate decides all, as under `max_risk`; its threshold was set on one
+random half of the rows and tried on the other, {resplits} times.
 
 {table(head, rows)}"""
 
@@ -195,13 +190,14 @@ def _calibration(found: Figures) -> str:
     return f"""## Calibration
 
 Expected calibration error {number(calibration["ece"], 4)} over {len(rows)} bins of equal mass; \
-NLL {number(calibration["nll"])}, Brier {number(calibration["brier"])}. Area under risk over
-coverage {number(found["risk_coverage"]["area"], 4)}.
+NLL {number(calibration["nll"])}, Brier {number(calibration["brier"])}. The gate's area under
+risk over coverage {number(found["risk_coverage"]["area"], 4)}.
 
 {table(("rows", "confidence", "right"), rows)}"""
 
 
-def _first_stage(first: Figures | None, times: Figures | None) -> str:
+def _first_stage(found: Figures) -> str:
+    first, times, errors = found["first_stage"], found["times"]["settled"], found["calibration"]
     if first is None:
         return ""
     each = ", ".join(f"{name} {number(share)}" for name, share in first["by_domain"].items())
@@ -215,11 +211,11 @@ It settles {interval(first["share"])} of the prompts by script and spelling alon
 encoder ({each}). Of these {interval(first["accuracy"], 4)} are right, and the gate would lead
 {number(first["flipped"], 4)} of them with another expert.{took}
 
-| prompts | accuracy |
-|---|---|
-| with the first stage | {interval(first["cascade"], 4)} |
-| without | {interval(first["gate"], 4)} |
-| lost by it | {interval(first["loss"], 4)} |"""
+| prompts | accuracy | calibration error |
+|---|---|---|
+| with the first stage | {interval(first["cascade"], 4)} | {number(errors["ece"], 4)} |
+| without | {interval(first["gate"], 4)} | {number(errors["gate"]["ece"], 4)} |
+| lost by it | {interval(first["loss"], 4)} | |"""
 
 
 def _novelty(found: Figures) -> str:
@@ -295,6 +291,5 @@ without the encoder. Ours reads the text's surface too, and its time holds that.
 
 
 def _plots(names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    return "## Plots\n\n" + "\n\n".join(f"![{name.partition('.')[0]}]({name})" for name in names)
+    shown = [f"![{name.partition('.')[0]}]({name})" for name in names]
+    return "\n\n".join(("## Plots", *shown)) if shown else ""

@@ -37,6 +37,7 @@ def known(trials: Trials, losses: LossTable) -> tuple[Indices, Matrix]:
 
 def measure_regret(
     trials: Trials,
+    alone: Trials,
     losses: LossTable | None,
     peers: Mapping[str, Sequence[str]],
     threshold: Threshold | None,
@@ -46,7 +47,9 @@ def measure_regret(
 ) -> dict[str, Any]:
     """Return the sections `regret` and `promise`; None where there is nothing to measure on.
 
-    `peers` are the names of the experts that others chose for each of the trials.
+    `alone` are trials of the same rows in which the gate decided all: risk over coverage and the
+    promise are about its confidence. `peers` are the names of the experts that others chose for
+    each of the trials.
     """
     if losses is None:
         return {"regret": None, "promise": None}
@@ -54,12 +57,12 @@ def measure_regret(
     if not len(rows):
         return {"regret": None, "promise": None}
     leads = {name: _columns(trials, names)[rows] for name, names in peers.items()}
-    trials = trials.at(rows)
+    trials, alone = trials.at(rows), alone.at(rows)
     stakes = Stakes(matrix, trials.domains)
     routers = _routers(trials, stakes, leads)
     regrets = compare(stakes, routers, ROUTER, resamples, seed)
     # Whatever a threshold lets through goes to the most probable expert.
-    routed = stakes.regrets(one_hot(trials.likeliest, len(trials.experts)))
+    routed = stakes.regrets(one_hot(alone.likeliest, len(trials.experts)))
     return {
         "regret": {
             "rows": len(trials.rows),
@@ -76,9 +79,9 @@ def measure_regret(
             },
             "decisive": _decisive(stakes, trials.lead, epsilon, seed),
             "above_epsilon": float((stakes.regrets(routers[ROUTER]) > epsilon).mean()),
-            "risk_coverage": risk_curve(trials.confidence, routed > epsilon),
+            "risk_coverage": risk_curve(alone.confidence, routed > epsilon),
         },
-        "promise": _promise(trials, routed, threshold, epsilon, seed),
+        "promise": _promise(alone, routed, threshold, epsilon, seed),
     }
 
 
@@ -122,5 +125,9 @@ def _promise(
     if threshold is None:
         return None
     inside = ~outside(trials.rows, trials.generalist)
-    tries = try_promises(trials.confidence, regrets, inside, threshold, epsilon=epsilon, seed=seed)
+    led = trials.likeliest != trials.experts.index(trials.generalist)
+    if not led.any():
+        return None
+    given = trials.confidence, regrets, inside, led, threshold
+    tries = try_promises(*given, epsilon=epsilon, seed=seed)
     return {"epsilon": epsilon, "tries": tries}

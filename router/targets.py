@@ -1,10 +1,11 @@
 """What the gate is to learn: labels of people, and the experts' own losses where they are known.
 
-A row whose answer every expert was measured on gets the soft target q = softmax(−ℓ n / τ), with ℓ
-the mean loss in nats per token and n the answer's tokens, `LONGEST` at most: the posterior of the
-experts after so much of the answer, softened by τ (the signal of Branch-Train-Merge, Li et al.
-2022, arXiv 2208.03306, and of DEMix, Gururangan et al. 2021, arXiv 2108.05036, distilled into the
-gate).
+A row whose answer every expert was measured on gets the soft target q = softmax(log p - l n / t),
+with l the mean loss in nats per token, n the answer's tokens, `LONGEST` at most, and t the
+temperature: the posterior of the experts after so much of the answer, softened by t (the signal of
+Branch-Train-Merge, Li et al. 2022, arXiv 2208.03306, and of DEMix, Gururangan et al. 2021, arXiv
+2108.05036, distilled into the gate). The prior p is the label with a doubt: experts that predict an
+answer equally well leave it at its label, and losses far apart move it.
 """
 
 from __future__ import annotations
@@ -22,17 +23,22 @@ LONGEST = 32
 
 @dataclass(frozen=True)
 class TargetSettings:
-    """`share` of the target comes from the losses where they are known, the rest from the labels;
-    `temperature` is τ."""
+    """`doubt` is the share of the prior that is spread over all experts; `temperature` is t."""
 
-    share: float = 0.3
+    doubt: float = 0.02
     temperature: float = 4.0
 
 
-def loss_targets(losses: Matrix, lengths: Sequence[int], temperature: float) -> Matrix:
-    """Soft targets [n, labels] of losses [n, labels] in nats per token over `lengths` tokens."""
+def loss_targets(
+    labels: Matrix, losses: Matrix, lengths: Sequence[int], settings: TargetSettings
+) -> Matrix:
+    """Soft targets [n, labels] of label shares and of losses, both [n, labels].
+
+    Losses are in nats per token over `lengths` tokens.
+    """
     tokens = np.minimum(np.asarray(lengths, dtype=np.float64), LONGEST)
-    return softmax(-losses * tokens[:, None], temperature)
+    prior = (1.0 - settings.doubt) * labels + settings.doubt / labels.shape[1]
+    return softmax(np.log(prior) - losses * tokens[:, None] / settings.temperature, 1.0)
 
 
 def mixed_targets(
@@ -42,7 +48,7 @@ def mixed_targets(
     table: LossTable | None,
     settings: TargetSettings | None = None,
 ) -> Matrix:
-    """Label shares [n, labels], mixed with the loss targets of the rows that `table` knows.
+    """Label shares [n, labels], in the rows that `table` knows their loss targets.
 
     Raises `LossError` for a label that the table has no losses of.
     """
@@ -52,8 +58,7 @@ def mixed_targets(
         losses = table.matrix(texts, names)
         known = ~np.isnan(losses).any(axis=1)
         lengths = table.lengths(texts)[known]
-        soft = loss_targets(losses[known], lengths.tolist(), settings.temperature)
-        mixed[known] = (1.0 - settings.share) * labels[known] + settings.share * soft
+        mixed[known] = loss_targets(labels[known], losses[known], lengths.tolist(), settings)
     return mixed
 
 

@@ -18,13 +18,15 @@ from router.dataset import DatasetError, LabelledPrompt, balance, hash_share, re
 from router.evaluation import Reading, evaluate, read, target_matrix
 from router.feature_rows import FeatureRows
 from router.features import Encoder
-from router.first import FirstStage
+from router.first import LEAST_TRIED, FirstStage
 from router.fitting import SCALES, calibrate_first, fit_first, fit_gate, material
+from router.follow_ups import followed, read_followed
 from router.gate import Gate
 from router.losses import LossTable
 from router.memory import EncoderMemory
 from router.optimizer import FitSettings
 from router.parts import columns, strongest
+from router.phrases import TRIED
 from router.targets import collapse
 from router.training_report import Report, SourceCount
 from router.vectors import Progress, VectorCache
@@ -50,13 +52,15 @@ def train_gate(
     generalist: str = "general",
     corrections: FeatureRows | None = None,
     scales: tuple[float, float, float] = SCALES,
+    least_tried: int = LEAST_TRIED,
 ) -> tuple[Gate, Report]:
     """Return a calibrated gate for the labels of `rows`, and the report.
 
     Targets are the labels, mixed with what `losses` says where it knows a prompt's answer. With
     `variations` every fitted row is learned again, said otherwise (`router.augment`).
     `corrections` are fitted to as well, all of them: they are mistakes by selection, and would
-    spoil a temperature. Blocks of features whose scale is 0 are not learned from.
+    spoil a temperature. Blocks of features whose scale is 0 are not learned from. There is no
+    first stage where fewer prompts than `least_tried` are kept apart to try it on.
 
     Rows are split by a hash of their text: 80 % for fitting, 10 % for the temperature, 10 % held
     out. Sentence vectors are kept in the SQLite file `cache`, if given. `progress` is called with
@@ -67,14 +71,16 @@ def train_gate(
     fitted = _said_otherwise(split.fitted, labels, generalist, seed) if variations else split.fitted
     wanted = [*fitted, *split.apart]
     memory = remember(wanted, encoder, encoder_name, cache, progress)
-    given = material(labels, fitted, read(fitted, memory), losses, corrections)
+    beside = _followed(split.fitted, memory, seed) if variations else None
+    given = material(labels, fitted, read(fitted, memory), losses, corrections, beside)
     settings = FitSettings(epochs=epochs)
     how = settings, seed, progress, scales
     gate = replace(fit_gate(labels, given, *how), encoder=encoder_name)
     calibrated = _calibrated(gate, split, memory, generalist, seed)
     first = fit_first(given, *how)
-    tried = varied(split.calibration, labels, seed) if variations else []
-    calibrated = _with_first(calibrated, first, split.calibration, tried, memory, generalist)
+    if len(split.calibration) >= least_tried:
+        tried = varied(split.calibration, labels, seed, TRIED) if variations else []
+        calibrated = _with_first(calibrated, first, split.calibration, tried, memory, generalist)
     unseen = read(split.held_out, memory)
     report = Report(
         trained_rows=len(split.fitted),
@@ -195,6 +201,14 @@ def _said_otherwise(
     return [*rows, *varied(rows, labels, seed), *neutral]
 
 
+def _followed(
+    rows: Sequence[LabelledPrompt], memory: EncoderMemory, seed: int
+) -> tuple[list[LabelledPrompt], Reading] | None:
+    told = followed(rows, seed)
+    memory.learn([text for _, texts in told for text in texts])
+    return ([row for row, _ in told], read_followed(told, memory)) if told else None
+
+
 def _calibrated(
     gate: Gate, split: _Split, memory: EncoderMemory, generalist: str, seed: int
 ) -> Gate:
@@ -220,8 +234,11 @@ def _promises(
         return None
     probabilities = read(known, encoder).probabilities(gate, generalist)
     table = losses.matrix([row.text for row in known], gate.labels)
-    led = np.take_along_axis(table, probabilities.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return promises(probabilities.max(axis=1), led - table.min(axis=1))
+    lead = probabilities.argmax(axis=1)
+    regrets = np.take_along_axis(table, lead[:, None], axis=1)[:, 0] - table.min(axis=1)
+    # What the generalist leads is its own, however sure the gate is: nothing is promised of that.
+    sent = np.asarray([gate.labels[place] != generalist for place in lead], dtype=bool)
+    return promises(probabilities.max(axis=1)[sent], regrets[sent]) if sent.any() else None
 
 
 def _with_first(

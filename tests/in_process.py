@@ -17,12 +17,14 @@ from starlette.types import ASGIApp
 
 from experts.echo import EchoExpert
 from experts.generation import Chunk, ExpertError, Generation, Health, Score, Scoring
+from orchestrator.answer_cache import AnswerCache
+from orchestrator.answer_event import Delta, Finish
 from orchestrator.combination import Combiner
 from orchestrator.config import Config
 from orchestrator.gateway import Gateway
 from orchestrator.identity import EVERYONE, Principal
 from orchestrator.metrics import Metrics
-from orchestrator.pipeline import Delta, Finish, Pipeline
+from orchestrator.pipeline import Pipeline
 from orchestrator.ports import ExpertPort
 from orchestrator.recorder import Recorder
 from orchestrator.replicas import RetrieverReplica, RouterReplica
@@ -161,6 +163,7 @@ class Service:
         metrics = Metrics()
         recorder = Recorder.of(self.config, metrics)
         pipeline = self.pipeline(recorder, **ports)
+        pipeline.cache = AnswerCache.of(self.config, self.retriever, metrics)
         return Gateway(self.config, pipeline, self.telemetry, metrics, recorder).app()
 
     def task(self, prompt: str, principal: Principal = EVERYONE, **body: Any) -> Task:  # noqa: ANN401

@@ -52,7 +52,8 @@ def prompts(count: int, seed: int = 0) -> list[LabelledPrompt]:
 
 def gate(seed: int = 0) -> Gate:
     """A gate that tells the domains apart."""
-    trained, _ = train_gate(prompts(600, seed + 1), word_vectors, epochs=20, encoder_name="words")
+    rows = prompts(600, seed + 1)
+    trained, _ = train_gate(rows, word_vectors, epochs=20, encoder_name="words", least_tried=40)
     return trained
 
 

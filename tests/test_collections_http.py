@@ -200,12 +200,38 @@ def test_names_and_queries_are_checked(http: httpx.Client) -> None:
         ({"query": ""}, "query"),
         ({"query": "x", "top_k": 0}, "top_k"),
         ({"query": "x", "topk": 1}, "topk"),
+        ({"query": "x", "filter": {"language": "de"}}, "filter"),
+        ({"query": "x", "filter": {"added": "today"}}, "filter"),
     ):
         response = http.post("/v1/collections/statutes/search", json=body)
         assert (response.status_code, error(response)["param"]) == (400, param)
     response = http.get("/v1/collections/statutes/documents/absent")
     assert (response.status_code, error(response)["code"]) == (404, "document_not_found")
     assert http.get("/v1/collections/statutes/documents?limit=0").status_code == 400
+
+
+def test_a_filter_limits_a_search(http: httpx.Client) -> None:
+    for name, year in (("old.txt", 2019), ("new.txt", 2024)):
+        upload(http, (name, b"Sick leave is paid."), metadata=json.dumps({"year": year}))
+
+    def found(filter: dict[str, Any] | None) -> set[str]:
+        body = {"query": "sick leave", "filter": filter}
+        response = http.post("/v1/collections/made/search", json=body)
+        assert response.status_code == 200
+        return {hit["document_id"] for hit in response.json()["data"]}
+
+    assert found({"metadata.year": {">=": 2020}}) == {"new.txt"}
+    assert found({"metadata.year": {"<": 2020}}) == {"old.txt"}
+    assert found({"document": "absent"}) == set()
+    # The same text is found once, whichever document it comes from.
+    assert len(found(None)) == len(found({})) == 1
+
+
+def test_a_filter_tells_nothing_of_what_may_not_be_read(http: httpx.Client) -> None:
+    body = {"query": "x", "filter": {"language": "de"}}
+    path = "/v1/collections/secrets/search"
+    response = http.post(path, json=body, headers={"x-caller": "reader"})
+    assert (response.status_code, error(response)["code"]) == (404, "collection_not_found")
 
 
 def test_what_may_not_be_read_does_not_exist(http: httpx.Client) -> None:
@@ -307,6 +333,8 @@ def test_the_sdk_adds_lists_searches_and_deletes(
     assert report.counts == {"added": 2}
     (hit,) = client.collections.search("made", "cherries with stones", top_k=1)
     assert (hit.document_id, hit.title) == ("c", "Cherries")
+    hits = client.collections.search("made", "cherries", filter={"metadata.year": {">": 2020}})
+    assert [hit.document_id for hit in hits] == ["sub/a.md"]
     cards = client.collections.documents("made")
     assert [card.id for card in cards] == ["b.txt", "c", "sub/a.md"]
     held = client.collections.document("made", "sub/a.md")
@@ -329,6 +357,8 @@ def test_mistakes_in_the_sdk_are_told_before_anything_is_sent(
         client.collections.add("made", "/nowhere/at/all")
     with pytest.raises(InvalidRequest, match="top_k"):
         client.collections.search("made", "x", top_k=0)
+    with pytest.raises(InvalidRequest, match="filter"):
+        client.collections.search("made", "x", filter={"added": {">": object()}})
     with pytest.raises(InvalidRequest, match="documents"):
         client.collections.add("made", documents=[{"id": "x"}])
 

@@ -147,3 +147,39 @@ def test_a_missing_encoder_is_named_without_a_traceback(tmp_path: Path) -> None:
         assert done.exit_code == 1
         assert "nowhere" in done.output
         assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.models
+def test_a_search_takes_a_filter(filled: Path) -> None:
+    arguments = ("index", "search", "brackets", "--config", str(filled), "--filter")
+    assert "bold" in run(*arguments, '{"document": "a"}').stdout
+    assert "bold" not in run(*arguments, '{"document": "b"}').stdout
+    for wrong, said in (("{", "not JSON"), ("[1]", "a JSON object"), ('{"x": 1}', "no field 'x'")):
+        done = run(*arguments, wrong)
+        assert done.exit_code != 0
+        assert said in done.output
+
+
+@pytest.mark.models
+def test_a_collection_is_tuned_and_untuned(filled: Path, tmp_path: Path) -> None:
+    queries = tmp_path / "queries.jsonl"
+    row = '{"query": "which word is bold?", "relevant_ids": ["a"], "lang": "en"}\n'
+    queries.write_text(row * 9)
+    arguments = ("index", "tune", "notes", "--config", str(filled))
+    few = run(*arguments, "--queries", str(queries))
+    assert few.exit_code == 1
+    assert "at least 10 labelled questions, not 9" in few.output
+    queries.write_text(row * 10)
+    assert "(not written)" in run(*arguments, "--queries", str(queries), "--dry-run").stdout
+    assert "meaning now weighs" in run(*arguments, "--queries", str(queries)).stdout
+    assert "weighed as usual" in run(*arguments, "--reset").stdout
+    assert run(*arguments).exit_code == 2
+    queries.write_text(row + '{"query": "x"}\n')
+    assert "line 2: expected" in run(*arguments, "--queries", str(queries)).output
+
+
+@pytest.mark.models
+def test_a_vector_file_is_made_by_hand(filled: Path) -> None:
+    done = run("index", "refresh", "notes", "--config", str(filled))
+    assert "flat, 1 passages" in done.stdout
+    assert "bold" in run("index", "search", "brackets", "--config", str(filled)).stdout

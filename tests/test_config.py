@@ -70,7 +70,7 @@ def test_a_configuration_survives_its_own_dump() -> None:
             "`experts.more.deployment.autoscaling.max_replica` is not a known key; did you mean "
             "`max_replicas`? ",
         ),
-        (body(zzz=1), "`zzz` is not a known key. Allowed: combination, encoder, experts, "),
+        (body(zzz=1), "`zzz` is not a known key. Allowed: cache, combination, encoder, "),
     ],
 )
 def test_a_misspelt_key_is_named_with_the_nearest_match(found: object, expected: str) -> None:

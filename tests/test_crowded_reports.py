@@ -53,7 +53,7 @@ def decision(experts: int) -> Decision:
 
 def told(found: Decision, spoke: str) -> RoutingReport:
     outcome = Outcome(Mode.SINGLE, spoke=((spoke, 1.0),))
-    return report(TASK, found, Team(((spoke, 1.0),), Mode.SINGLE), outcome, (), {})
+    return report(TASK, found, Team(((spoke, 1.0),), Mode.SINGLE), outcome, None, {})
 
 
 def test_few_candidates_are_all_listed_and_there_are_no_others() -> None:

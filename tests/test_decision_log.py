@@ -18,6 +18,7 @@ from orchestrator.latency_class import LatencyClass, latency_class
 from router.draw import Draw
 from router.logged_decision import LoggedDecision, Opinion, Read
 from router.overrides import Overrides
+from router.provenance import LoggedSource, Provenance
 from router.situation import Situation
 
 ODD = ["dec-'; DROP TABLE decisions; --", "dec-%_?*", "\0", "déc-ß-𝔘", "a b\n\tc", '"', "x" * 128]
@@ -107,14 +108,18 @@ def test_an_opinion_is_kept_and_replaced(path: Path) -> None:
     assert [one.id for one in read_log(path, rated=True)] == ["dec-1"]
 
 
+STOOD_ON = Provenance("partly", 2, 1, (LoggedSource("law", "gpl#1", "ab" * 32, 10, 90),))
+
+
 def test_the_end_of_an_answer_is_noted(path: Path) -> None:
     log = kept(path, [row(1), row(2)])
     with log.transaction() as writing:
-        writing.end("dec-1", "under_3s", stood_in=True)
+        writing.end("dec-1", "under_3s", STOOD_ON, stood_in=True)
         writing.end("dec-nobody", "under_3s", stood_in=True)
     first, second = read_log(path)
     assert (first.latency, first.stood_in) == ("under_3s", True)
     assert (second.latency, second.stood_in) == (None, False)
+    assert (first.provenance, second.provenance) == (STOOD_ON, None)
 
 
 def test_nobody_rates_what_is_not_theirs(path: Path) -> None:

@@ -14,7 +14,8 @@ from retrieval import Index
 
 
 class _Small:
-    encode = staticmethod(bag_of_words)
+    encode = encode_passages = staticmethod(bag_of_words)
+    reads = staticmethod(lambda _text: 1.0)
 
 
 def test_a_collection_that_was_removed_is_built_again(

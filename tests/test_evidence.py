@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from in_process import Service, configuration, fill, gathered, serving
 
 from orchestrator.cli.root import cli
-from orchestrator.errors import InvalidRequest, NotFound, Unprocessable
+from orchestrator.errors import InvalidRequest, NotFound
 from orchestrator.identity import Principal
 from orchestrator.registry import open_registry, open_scale
 from orchestrator.wire import RoutingReport
@@ -148,7 +148,7 @@ async def test_the_same_search_grounds_the_answer(evident: Service) -> None:
     prompt = "How do I reset the filter counter of the Zephyr 300? It hums."
     text, finish = await gathered(pipeline, evident.task(prompt))
     assert counted.searches == [["contracts", "manuals", "never-filled"]]
-    assert finish.routing.grounding == "used"
+    assert finish.routing.support is not None and finish.routing.support.sources
     assert "devices" in [expert.name for expert in finish.routing.experts]
     assert text
 
@@ -248,6 +248,16 @@ async def test_named_collections_alone_are_searched(evident: Service) -> None:
     assert "manuals" not in report.model_dump_json()
 
 
+async def test_what_a_filter_leaves_out_is_no_evidence(evident: Service) -> None:
+    prompt = PROMPTS["devices"][0]
+    blind = await routed(evident, prompt, routing={"filter": {"document": ["quillon", "brant"]}})
+    assert "devices" not in [one.name for one in blind.experts]
+    seen = await routed(evident, prompt, routing={"filter": {"document": "zephyr"}})
+    assert "devices" in [one.name for one in seen.experts]
+    nothing = await routed(evident, prompt, routing={"filter": {"lang": "xx"}})
+    assert nothing.evidence is None
+
+
 async def test_a_named_collection_that_cannot_be_is_refused(evident: Service) -> None:
     for name, kind in (("nowhere", NotFound), ("No Name", InvalidRequest)):
         with pytest.raises(kind) as refusal:
@@ -258,8 +268,8 @@ async def test_a_named_collection_that_cannot_be_is_refused(evident: Service) ->
 
 async def test_required_grounding_is_still_required(evident: Service) -> None:
     task = evident.task("Tell me a joke about a cow.", routing={"grounding": "required"})
-    with pytest.raises(Unprocessable):
-        await gathered(evident.pipeline(), task)
+    text, finish = await gathered(evident.pipeline(), task)
+    assert (text, finish.routing.grounding) == ("The sources do not say.", "not_in_sources")
 
 
 async def test_the_session_follows_the_expert_that_evidence_chose(evident: Service) -> None:

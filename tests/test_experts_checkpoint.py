@@ -24,7 +24,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from experts.examples import Row, tokenise
-from experts.training import TrainingOptions, train_adapter
+from experts.training import Lessons, TrainingOptions, train_adapter
 
 base, folder, states, fatal = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 tokenizer = AutoTokenizer.from_pretrained(base)
@@ -51,7 +51,7 @@ def on_step(step):
 
 sys.addaudithook(watch)
 model = AutoModelForCausalLM.from_pretrained(base)
-train_adapter(model, examples, [], folder, options, on_step, "tiny")
+train_adapter(model, Lessons(examples, []), folder, options, on_step, "tiny")
 sys.stdout.write(json.dumps(steps))
 """
 

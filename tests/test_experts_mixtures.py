@@ -319,12 +319,15 @@ async def test_greedy_speculation_equals_lockstep(
 
 @pytest.mark.models
 async def test_an_answer_by_guesses_is_that_of_a_token_a_step(base_dir: Path, device: str) -> None:
-    """The embedded code expert, which repeats itself: the same tokens at fewer steps."""
+    """The embedded code expert, which repeats what it is shown: the same tokens at fewer steps."""
     runner = Runner(base_dir, device=device, dtype="float32", threads=2, cache_tokens=4096)
     runner.load([load_adapter("code", EMBEDDED / "code", runner.linears)])
     engine = Engine(runner, EngineLimits(context=512))
     engine.start()
-    asked = "Write a Python function that checks whether a string is a palindrome."
+    asked = (
+        "Indent this function:\ndef add_two_numbers(first_number, second_number):\n"
+        "return first_number + second_number"
+    )
     prompt = render_prompt(runner.tokenizer, [("user", asked)])
     for temperature in (0.0, 0.4):
         sampling = Sampling(50, temperature, seed=4, logprobs=2)

@@ -28,8 +28,16 @@ from experts.examples import (
     tokenise,
 )
 from experts.gated import decoder_linears
-from experts.losses import last_occurrence, mean_loss, row_losses, token_losses
+from experts.losses import (
+    divergences,
+    last_occurrence,
+    mean_divergence,
+    mean_loss,
+    row_losses,
+    token_losses,
+)
 from experts.training import (
+    Lessons,
     Step,
     TrainingOptions,
     TrainingReport,
@@ -66,7 +74,7 @@ def trained(
     tiny_dir: Path, examples: Sequence[Example], folder: Path, options: TrainingOptions = OPTIONS
 ) -> TrainingReport:
     return train_adapter(
-        fresh(tiny_dir), examples[:36], examples[36:], folder, options, base="tiny"
+        fresh(tiny_dir), Lessons(examples[:36], examples[36:]), folder, options, base="tiny"
     )
 
 
@@ -174,15 +182,19 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
     folder = tmp_path / "adapter"
     with pytest.raises(Stopped):
         train_adapter(
-            fresh(tiny_dir), examples[:36], examples[36:], folder, OPTIONS, stop, base="tiny"
+            fresh(tiny_dir),
+            Lessons(examples[:36], examples[36:]),
+            folder,
+            OPTIONS,
+            stop,
+            base="tiny",
         )
     assert not folder.exists()
     torch.manual_seed(99)
     numbers: list[int] = []
     report = train_adapter(
         fresh(tiny_dir),
-        examples[:36],
-        examples[36:],
+        Lessons(examples[:36], examples[36:]),
         folder,
         OPTIONS,
         lambda step: numbers.append(step.number),
@@ -210,12 +222,11 @@ def test_a_checkpoint_of_other_options_or_another_base_is_not_used(
 
     folder = tmp_path / "adapter"
     with pytest.raises(Stopped):
-        train_adapter(fresh(tiny_dir), examples[:36], [], folder, OPTIONS, stop)
+        train_adapter(fresh(tiny_dir), Lessons(examples[:36], []), folder, OPTIONS, stop)
     numbers: list[int] = []
     train_adapter(
         fresh(tiny_dir),
-        examples[:36],
-        [],
+        Lessons(examples[:36], []),
         folder,
         options,
         lambda step: numbers.append(step.number),
@@ -410,7 +421,8 @@ def test_an_adapter_that_waits_has_the_loss_of_pefts_activated_lora(
 ) -> None:
     """Rows of different lengths, one of them without the invocation, through PEFT's own forward."""
     options = replace(OPTIONS, invocation=INVOCATION)
-    train_adapter(fresh(tiny_dir), examples[:24], examples[36:], tmp_path / "late", options)
+    lessons = Lessons(examples[:24], examples[36:])
+    train_adapter(fresh(tiny_dir), lessons, tmp_path / "late", options)
     config = json.loads((tmp_path / "late" / "adapter_config.json").read_text())
     assert config["alora_invocation_tokens"] == list(INVOCATION)
     truth = PeftModel.from_pretrained(fresh(tiny_dir), tmp_path / "late").eval()
@@ -439,3 +451,53 @@ def test_a_device_that_is_not_here_is_named() -> None:
         choose_device("abacus")
     with pytest.raises(DeviceError, match="'cuda:99' is not here"):
         choose_device("cuda:99")
+
+
+@pytest.fixture(scope="module")
+def other_rows(tokenizer: Any) -> list[Example]:  # noqa: ANN401
+    rows = [Row(str(n), f"How many are {n} and {n}?", f"They are {2 * n}.") for n in range(40)]
+    return [e for row in rows if (e := tokenise(tokenizer, row, 64))]
+
+
+def test_the_divergence_is_the_sum_over_the_vocabulary_position_by_position(
+    tiny_dir: Path, tmp_path: Path, examples: list[Example]
+) -> None:
+    trained(tiny_dir, examples, tmp_path / "adapter")
+    model = PeftModel.from_pretrained(fresh(tiny_dir), tmp_path / "adapter").eval()
+    base = fresh(tiny_dir).eval()
+    expected = []
+    for example in examples[:3]:
+        with torch.no_grad():
+            ids = torch.tensor([example.tokens])
+            before, after = (m(ids).logits[0].double().log_softmax(-1) for m in (base, model))
+        for at in range(example.prompt_length - 1, len(example.tokens) - 1):
+            expected.append(float((before[at].exp() * (before[at] - after[at])).sum()))
+    assert min(expected) > 1e-3
+    found = divergences(model, examples[:3])
+    assert found.requires_grad
+    assert found.tolist() == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    mean = mean_divergence(model, examples[:3], 64)
+    assert mean == pytest.approx(sum(expected) / len(expected), rel=1e-3)
+
+
+def test_rows_to_leave_alone_are_left_alone_and_the_others_learnt(
+    tiny_dir: Path, tmp_path: Path, examples: list[Example], other_rows: list[Example]
+) -> None:
+    apart = {}
+    for weight in (1e-6, 5.0):
+        lessons = Lessons(examples[:36], examples[36:], other_rows[:32], other_rows[32:])
+        options = replace(OPTIONS, keep_weight=weight)
+        report = train_adapter(fresh(tiny_dir), lessons, tmp_path / str(weight), options)
+        assert report.loss_after < 0.6 * report.loss_before
+        assert report.kept == 32
+        apart[weight] = report.divergence
+    assert apart[5.0] < 0.3 * apart[1e-6]
+
+
+def test_a_system_message_is_context_and_not_learnt(tokenizer: Any) -> None:  # noqa: ANN401
+    row = Row("1", "Who?", "Ada.", system="Answer from the sources below.")
+    example = tokenise(tokenizer, row, 100)
+    assert example is not None
+    shown = tokenizer.decode(example.tokens[: example.prompt_length])
+    assert "<|im_start|>system\nAnswer from the sources below.<|im_end|>" in shown
+    assert tokenizer.decode(example.tokens[example.prompt_length :]).startswith("Ada.")

@@ -84,6 +84,12 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         ),
         ({"messages": HELLO, "routing": {"collections": ["no"]}}, 404, "routing.collections", "no"),
         (
+            {"messages": HELLO, "routing": {"filter": {"language": "de"}}},
+            400,
+            "routing.filter",
+            "no field 'language'",
+        ),
+        (
             {"messages": HELLO, "routing": {"collections": ["../etc"]}},
             400,
             "routing.collections",
@@ -305,6 +311,7 @@ def test_health_readiness_and_description(http: httpx.Client) -> None:
         "/v1/route",
         "/v1/embeddings",
         "/v1/feedback",
+        "/v1/cache",
         "/v1/models",
         "/v1/models/{name}",
     }

@@ -10,7 +10,15 @@ import pytest
 from in_process import PATENT, REVERSED, Service, gathered
 
 from experts.echo import EchoExpert
-from experts.generation import Busy, Chunk, Generation, Health, PromptTooLong
+from experts.generation import (
+    Busy,
+    Chunk,
+    FinishReason,
+    Generation,
+    Health,
+    PromptTooLong,
+    Usage,
+)
 from orchestrator.errors import (
     CollegiumError,
     ContextTooLong,
@@ -18,7 +26,6 @@ from orchestrator.errors import (
     NotFound,
     Overloaded,
     PermissionDenied,
-    Unprocessable,
 )
 from orchestrator.identity import Principal
 from orchestrator.wire import RoutingReport
@@ -36,7 +43,7 @@ FIELDS = {
 
 
 def check_invariants(report: RoutingReport, service: Service) -> None:
-    assert set(report.model_dump()) == FIELDS
+    assert set(report.model_dump(exclude={"support"})) == FIELDS
     assert {c.name for c in report.candidates} == set(service.config.experts)
     assert sum(c.probability for c in report.candidates) == pytest.approx(1, abs=1e-6)
     assert sum(e.weight for e in report.experts) == pytest.approx(1, abs=1e-9)
@@ -67,7 +74,9 @@ async def test_passages_reach_the_prompt_and_their_marks_the_text(service: Servi
     text, finish = await gathered(service.pipeline(code=expert), task)
     prompt = "\n".join(said for _, said in expert.requests[0].messages)
     assert "The sequence must support the length protocol." in prompt
-    assert finish.routing.grounding == "used"
+    assert finish.routing.grounding == "grounded"
+    assert finish.routing.support is not None
+    assert (finish.routing.support.sentences, finish.routing.support.supported) == (2, 2)
     assert len(finish.citations) == 2
     for citation in finish.citations:
         assert text[citation.start_index : citation.end_index] == "[1]"
@@ -95,13 +104,17 @@ async def test_nothing_close_grounds_nothing(service: Service) -> None:
 @pytest.mark.parametrize(
     "routing", [{"collections": ["statutes"]}, {"collections": []}, {"experts": ["multilingual"]}]
 )
-async def test_required_grounding_without_a_passage_is_refused(
+async def test_required_grounding_without_a_source_says_so_and_asks_nobody(
     service: Service, routing: dict[str, list[str]]
 ) -> None:
     task = service.task(REVERSED, routing={"grounding": "required", **routing})
-    with pytest.raises(Unprocessable) as refusal:
-        await gathered(service.pipeline(), task)
-    assert refusal.value.param == "routing.grounding"
+    experts = {name: EchoExpert(name) for name in ("general", "code", "legal", "multilingual")}
+    text, finish = await gathered(service.pipeline(**experts), task)
+    assert (text, str(finish.reason)) == ("The sources do not say.", "stop")
+    assert (finish.usage.prompt_tokens, finish.usage.completion_tokens) == (0, 0)
+    assert (finish.routing.grounding, finish.citations) == ("not_in_sources", ())
+    assert "no expert was asked" in finish.routing.reason
+    assert not any(expert.requests for expert in experts.values())
 
 
 async def test_required_grounding_with_a_passage_is_answered(service: Service) -> None:
@@ -110,6 +123,75 @@ async def test_required_grounding_with_a_passage_is_answered(service: Service) -
     )
     _, finish = await gathered(service.pipeline(), task)
     assert [c.collection for c in finish.citations] == ["snippets"]
+
+
+class Says(EchoExpert):
+    """An expert that answers with the text that it is given."""
+
+    def __init__(self, text: str, longest: int = 100_000) -> None:
+        super().__init__("says")
+        self._text, self._longest = text, longest
+
+    async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
+        self.requests.append(request)
+        size = sum(len(text) for _, text in request.messages)
+        if size > self._longest:
+            raise PromptTooLong(size, self._longest)
+        yield Chunk(self._text)
+        yield Chunk("", finish_reason=FinishReason.STOP, usage=Usage(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("answer", "standing", "counts"),
+    [
+        ("The Python function reversed returns a reverse iterator.", "grounded", (1, 1)),
+        (
+            "The Python function reversed returns a reverse iterator. Cows eat grass all day.",
+            "partly",
+            (2, 1),
+        ),
+        ("Cows eat grass all day.", "not_in_sources", (1, 0)),
+        ("The sources do not say.", "not_in_sources", (1, 0)),
+        ("Yes, it is so.", "partly", (0, 0)),
+    ],
+)
+async def test_the_report_tells_how_the_answer_stands_to_its_sources(
+    service: Service, answer: str, standing: str, counts: tuple[int, int]
+) -> None:
+    task = service.task(REVERSED, model="code")
+    _, finish = await gathered(service.pipeline(code=Says(answer)), task)
+    support = finish.routing.support
+    assert support is not None
+    assert (finish.routing.grounding, (support.sentences, support.supported)) == (standing, counts)
+
+
+@pytest.mark.parametrize(("grounding", "only"), [("auto", False), ("required", True)])
+async def test_only_required_sources_bid_the_expert_be_silent(
+    service: Service, grounding: str, only: bool
+) -> None:
+    expert = Says("The Python function reversed returns a reverse iterator.")
+    task = service.task(REVERSED, model="code", routing={"grounding": grounding})
+    await gathered(service.pipeline(code=expert), task)
+    (request,) = expert.requests
+    role, shown = request.messages[0]
+    assert role == "system" and "<source " in shown
+    assert ("The sources do not say." in shown) is only
+
+
+async def test_sources_that_do_not_fit_are_left_out_and_the_answer_begins_again(
+    service: Service,
+) -> None:
+    expert = Says("The Python function reversed returns a reverse iterator.", longest=len(REVERSED))
+    text, finish = await gathered(
+        service.pipeline(code=expert), service.task(REVERSED, model="code")
+    )
+    sizes = [sum(len(text) for _, text in request.messages) for request in expert.requests]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] == len(REVERSED)
+    assert (finish.routing.grounding, finish.citations) == ("none", ())
+    assert "[1]" not in text
+    required = service.task(REVERSED, model="code", routing={"grounding": "required"})
+    with pytest.raises(ContextTooLong):
+        await gathered(service.pipeline(code=expert), required)
 
 
 async def test_an_unknown_collection_is_named(service: Service) -> None:

@@ -61,7 +61,7 @@ def test_either_name_of_the_token_limit_is_obeyed() -> None:
 def test_routing_has_exactly_the_promised_keys() -> None:
     promised = (
         "top_k top_p mode experts min_confidence collections grounding weights weighting"
-        " deadline_ms priority max_cost session locale preferences"
+        " deadline_ms priority max_cost session locale preferences filter cache"
     )
     assert set(wire.RoutingOptions.model_fields) == set(promised.split())
     assert not wire.RoutingOptions.not_served

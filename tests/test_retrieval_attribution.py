@@ -114,7 +114,7 @@ def test_a_citation_points_at_its_mark_and_its_evidence() -> None:
 
 def test_an_abbreviation_does_not_end_the_sentence() -> None:
     text, _ = attribute(
-        "A tenant, e.g. Mr. Smith, may terminate the lease with three months notice. So."
+        "A tenant, e.g. a widow etc. by law, may terminate the lease with three months notice. So."
     )
     assert text.count("[1]") == 1
     assert "notice. [1] So." in text
@@ -183,9 +183,10 @@ def test_the_encoder_is_spared_where_words_already_decide() -> None:
 
     attributor = Attributor(PASSAGES, counting)
     attributor.feed("Bananas are yellow and grow in the tropics. Apples grow on trees. So.")
+    attributor.feed(" A tenant may terminate the lease with three months notice. So.")
     assert calls == []
     for _ in range(3):
-        attributor.feed(" A tenant may terminate the lease with three months notice.")
+        attributor.feed(" Tenants may cancel their lease with three months notice.")
     attributor.flush()
     assert calls == [2, 1, 1]
 
@@ -212,3 +213,40 @@ def test_paraphrases_are_cited_and_near_subjects_are_not(encoder_dir: Path) -> N
     assert [citation.passage_id for citation in attributor.citations] == ["iter#1", "gpl#1"]
     assert "input. [1] It" in marked
     assert "verbatim. [2] You" in marked
+
+
+def tallied(answer: str, question: str = "") -> tuple[int, int]:
+    attributor = Attributor(PASSAGES, bag_of_words, question)
+    attributor.feed(answer)
+    attributor.flush()
+    return attributor.tally.sentences, attributor.tally.supported
+
+
+def test_sentences_without_support_are_counted() -> None:
+    supported = "A tenant may terminate the lease with three months notice."
+    assert tallied(f"{supported} Bananas are yellow and grow in the tropics.") == (2, 1)
+    assert tallied(f"# A heading\n\nIs it so? {supported}") == (1, 1)
+    assert tallied("So it is.") == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "A tenant may not terminate the lease with three months notice.",
+        "A tenant may terminate the lease with four or 4 months notice.",
+        "A tenant of Vienna may terminate the lease with three months notice.",
+        "The warranty lasts 60 days here.",
+    ],
+)
+def test_what_denies_or_renames_its_evidence_gets_no_mark(answer: str) -> None:
+    assert attribute(answer)[0] == answer
+    assert tallied(answer) == (1, 0)
+
+
+def test_a_bare_answer_is_cited_from_the_sentence_that_was_asked_for() -> None:
+    question = "With how much notice may a tenant terminate the lease?"
+    attributor = Attributor(PASSAGES, bag_of_words, question)
+    assert attributor.feed("Three months.") + attributor.flush() == "Three months. [1]"
+    assert attributor.citations[0].passage_id == "tenancy#1"
+    assert tallied("Four months.", question) == (1, 0)
+    assert tallied("Three months.", "What do bananas cost in the tropics?") == (1, 0)

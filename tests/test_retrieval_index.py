@@ -81,6 +81,23 @@ def test_bm25_equals_the_formula(index: Index) -> None:
     assert hits["banana"].bm25 == 0.0
 
 
+def test_neighbours_count_half_of_a_word(tmp_path: Path) -> None:
+    index = Index(tmp_path, bag_of_words)
+    texts = {"near": "ripe cherry", "far": "cherry ripe", "a": "fig", "b": "date", "c": "iris"}
+    index.add("fruit", [Document(name, "", text) for name, text in texts.items()])
+    hits = {hit.document_id: hit for hit in index.search("ripe cherry", None, ["fruit"], 5)}
+    norm = 1.2 * (0.25 + 0.75 * 2 / (7 / 5))
+    word = np.log((5 - 2 + 0.5) / (2 + 0.5)) * 2.2 / (1 + norm)
+    pair = np.log((5 - 1 + 0.5) / (1 + 0.5)) * 2.2 / (1 + norm)
+    assert hits["far"].bm25 == pytest.approx(2 * word, rel=1e-6)
+    assert hits["near"].bm25 == pytest.approx(2 * word + pair / 2, rel=1e-6)
+
+
+def test_a_question_of_any_length_can_be_asked(index: Index) -> None:
+    question = " ".join(f"word{number} harvested" for number in range(300))
+    assert index.search(question, None, ["fruit"], 3)[0].document_id == "apple"
+
+
 def test_vector_top_ten_equals_brute_force_after_deletions(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     table = rng.standard_normal((400, 32)).astype(np.float32)

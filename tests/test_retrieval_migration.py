@@ -57,6 +57,14 @@ def test_an_old_collection_is_searched_as_before(root: Path) -> None:
     }
 
 
+def test_a_vector_file_is_made_for_an_old_collection(root: Path) -> None:
+    index = Index(root, bag_of_words)
+    made = index.refresh("old")
+    assert made is not None
+    assert [(made.count,)] == rows(root, "SELECT count(*) FROM passages")
+    assert index.vector_file("old") == made
+
+
 def test_an_old_document_has_the_hash_of_its_text(root: Path) -> None:
     index = Index(root, bag_of_words)
     hit = index.search("harvested in autumn", None, ["old"], 1)[0]

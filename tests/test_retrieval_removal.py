@@ -13,9 +13,11 @@ from filelock import FileLock
 from test_retrieval_index import FRUIT, bag_of_words
 
 from retrieval import Document, Index, MissingCollection, Original, StorageFailed
+from retrieval.checked_encoder import PROBE
 from retrieval.collection import CollectionWriter
-from retrieval.index import PROBE
 from retrieval.openings import Openings
+from retrieval.vector_build import VectorPlan
+from retrieval.vector_keeper import VectorKeeper
 
 
 @pytest.fixture
@@ -131,6 +133,35 @@ def test_a_removed_collection_is_let_go_of(index: Index, root: Path) -> None:
     held = openings.get("fruit")
     openings.forget("fruit")
     assert openings.get("fruit") is not held
+
+
+def test_figures_of_a_collection_that_was_removed_meanwhile_are_missing(
+    index: Index, root: Path
+) -> None:
+    held = Openings(root, lambda: bag_of_words([PROBE])[0]).get("fruit")
+    index.remove("fruit")
+    with pytest.raises(MissingCollection, match="no collection 'fruit'"):
+        held.info()
+
+
+def test_a_weight_is_not_written_into_a_collection_that_was_removed(
+    index: Index, root: Path
+) -> None:
+    index.remove("fruit")
+    writer = CollectionWriter(root, "fruit", bag_of_words([PROBE])[0])
+    with pytest.raises(MissingCollection, match="no collection 'fruit'"):
+        writer.note("fusion", None)
+    assert not (root / "fruit").exists()
+
+
+def test_a_vector_file_of_a_broken_collection_is_told_and_raises_nothing(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root.mkdir()
+    break_one(root)
+    with caplog.at_level(logging.WARNING):
+        VectorKeeper(root, VectorPlan()).look_after("broken")
+    assert "'broken' was not made" in caplog.text
 
 
 def test_a_collection_that_cannot_be_opened_yet_keeps_nobody_from_others(

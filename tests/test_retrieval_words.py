@@ -1,6 +1,6 @@
 import pytest
 
-from retrieval.words import content_words, query_words, words
+from retrieval.words import content_words, query_terms, query_words, words
 
 
 def test_words_are_folded() -> None:
@@ -48,6 +48,19 @@ def test_stop_words_are_dropped_unless_nothing_else_is_asked() -> None:
     assert query_words("to be or not to be", 9) == ["to", "be", "or", "not"]
     assert query_words("alpha beta gamma", 2) == ["alpha", "beta"]
     assert content_words("it is 42") == {"42"}
+
+
+def test_terms_are_words_twice_and_telling_neighbours_once() -> None:
+    assert query_terms("the use of sort keys in a list", 9) == [
+        *("sort", "keys", "list") * 2,
+        *("of sort", "sort keys", "keys in", "a list"),
+    ]
+    assert query_terms("to be or not", 9) == ["to", "be", "or", "not"] * 2
+    assert query_terms("alpha beta gamma delta", 2) == ["alpha", "beta"] * 2 + [
+        *("alpha beta", "beta gamma")
+    ]
+    # Neighbouring pairs of characters are three characters.
+    assert query_terms("機械学習", 9)[-2:] == ["機械 械学", "械学 学習"]
 
 
 def test_names_that_are_stop_words_elsewhere_are_kept() -> None:

@@ -16,10 +16,10 @@ from routing_data import EXPERTS, prompts, word_vectors
 from router.ablation import FOLLOW_UPS, Questions, Variant, ablate, variants
 from router.ablation_report import ablation_section
 from router.dataset import DatasetError, LabelledPrompt
+from router.figures import plain
 from router.fitting import NGRAM_SCALE, STATISTICS_SCALE, VECTOR_SCALE
 from router.memory import EncoderMemory
 from router.plots import can_plot, draw
-from router.proof import plain
 from router.router import Router
 from router.training import train_gate
 from router.trials import run_trials

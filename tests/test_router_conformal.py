@@ -251,7 +251,12 @@ def test_what_a_gate_promises_is_read_back_from_its_metadata() -> None:
         ({"conformal": {"thresholds": {}}}, 0.1, "holds no promises"),
         ({"conformal": {"thresholds": {"0.05": 0.9, "0.1": 0.7}}}, 0.15, "promises 0.05, 0.1."),
         ({"conformal": {"thresholds": {"0.05": None, "0.1": 0.7}}}, 0.05, "promises 0.1."),
-        ({"conformal": {"thresholds": {"0.05": None}}}, 0.05, "promises none at all"),
+        ({"conformal": {"thresholds": {"0.05": None}}}, 0.05, "can promise nothing"),
+        (
+            {"conformal": {"rows": 120, "thresholds": {"0.05": None, "0.1": None}}},
+            0.1,
+            "on the 120 rows .* Remove max_risk and set min_confidence, or train another gate",
+        ),
     ],
 )
 def test_a_risk_that_the_gate_does_not_promise_is_refused_with_those_it_does(
@@ -259,3 +264,10 @@ def test_a_risk_that_the_gate_does_not_promise_is_refused_with_those_it_does(
 ) -> None:
     with pytest.raises(GateError, match=words):
         promised_confidence(metadata, risk)
+
+
+def test_where_nothing_is_promised_nobody_is_told_to_choose() -> None:
+    metadata = {"conformal": {"rows": 9, "thresholds": {"0.05": None}}}
+    with pytest.raises(GateError) as refused:
+        promised_confidence(metadata, 0.05)
+    assert "one of these" not in str(refused.value)

@@ -126,7 +126,7 @@ def test_a_threshold_that_lets_nothing_through_keeps_every_promise_and_routes_no
     confidences, regrets = np.linspace(0, 1, 100), np.ones(100)
     inside = np.ones(100, dtype=bool)
     (found,) = try_promises(
-        confidences, regrets, inside, lambda *_: np.inf, alphas=(0.1,), resplits=10
+        confidences, regrets, inside, inside, lambda *_: np.inf, alphas=(0.1,), resplits=10
     )
     assert (found.kept, found.routed, found.routed_in_domain) == (1.0, 0.0, 0.0)
 
@@ -136,11 +136,27 @@ def test_a_careless_threshold_breaks_its_promise() -> None:
     confidences, bad = dice.random(400), dice.random(400) < 0.3
     inside = dice.random(400) < 0.5
     (found,) = try_promises(
-        confidences, bad * 1.0, inside, lambda *_: 0.0, alphas=(0.1,), resplits=50
+        confidences, bad * 1.0, inside, bad >= 0, lambda *_: 0.0, alphas=(0.1,), resplits=50
     )
     assert found.kept == 0.0
     assert found.violations == pytest.approx(bad.mean(), abs=0.01)
     assert found.routed == found.routed_in_domain == 1.0
+
+
+def test_nothing_is_promised_of_what_the_generalist_leads() -> None:
+    led = np.arange(200) % 2 == 0
+    seen: list[int] = []
+
+    def threshold(some: np.ndarray, regrets: np.ndarray, _alpha: float, _epsilon: float) -> float:
+        assert not regrets.any()
+        seen.append(len(some))
+        return 0.0
+
+    given = np.ones(200), np.where(led, 0.0, 9.0), np.ones(200, dtype=bool), led
+    (found,) = try_promises(*given, threshold, alphas=(0.1,), resplits=20)
+    assert (found.kept, found.violations) == (1.0, 0.0)
+    assert found.routed == found.routed_in_domain == pytest.approx(0.5, abs=0.05)
+    assert np.mean(seen) == pytest.approx(50, abs=5)
 
 
 def test_a_threshold_sees_one_half_and_is_tried_on_the_other() -> None:
@@ -157,6 +173,7 @@ def test_a_threshold_sees_one_half_and_is_tried_on_the_other() -> None:
         confidences,
         1.0 - confidences,
         confidences > 0.5,
+        confidences >= 0.0,
         threshold,
         alphas=(0.2,),
         resplits=20,

@@ -18,13 +18,14 @@ from router.dataset import DatasetError, LabelledPrompt
 from router.evaluation import read, target_matrix
 from router.feature_rows import FeatureRows, read_feature_rows
 from router.features import FEATURE_VERSION
-from router.first import ALLOWED_LOSS, LEAST_CONFIDENCE
+from router.first import ALLOWED_LOSS, LEAST_CONFIDENCE, LEAST_TRIED
 from router.fitting import calibrate_first, label_weights, material
+from router.follow_ups import read_followed
 from router.gate import Gate
 from router.parts import parts
 from router.router import Router
 from router.surface import SURFACE_DIMENSIONS, surface
-from router.training import train_from_files, train_gate
+from router.training import train_gate
 from router.training_report import Report
 from router.trials import run_trials
 
@@ -40,6 +41,7 @@ def train(corrections: FeatureRows | None = None, seed: int = 0) -> tuple[Gate, 
         variations=False,
         corrections=corrections,
         seed=seed,
+        least_tried=20,
     )
 
 
@@ -80,7 +82,8 @@ def test_the_figures_are_those_of_decisions_one_by_one(trained: tuple[Gate, Repo
     right = [name in row.labels for name, row in zip(best, rows, strict=True)]
     gate_right = [name in row.labels for name, row in zip(alone, rows, strict=True)]
     settled = [one.stage == "first" for one in decisions]
-    found = measure_cascade(run_trials(cascade, rows), cascade, resamples=50)
+    both = run_trials(cascade, rows), run_trials(cascade.without_first_stage(), rows)
+    found = measure_cascade(*both, gate.first, resamples=50)
     assert found is not None and found.accuracy is not None
     assert found.share.value == pytest.approx(np.mean(settled))
     hits = [hit for hit, own in zip(right, settled, strict=True) if own]
@@ -93,8 +96,7 @@ def test_the_figures_are_those_of_decisions_one_by_one(trained: tuple[Gate, Repo
     assert found.flipped == pytest.approx(
         np.mean([m for m, s in zip(moved, settled, strict=True) if s])
     )
-    plain = Router(replace(gate, first=None), word_vectors, EXPERTS, "general")
-    assert measure_cascade(run_trials(plain, rows[:4]), plain) is None
+    assert measure_cascade(*both, None) is None
 
 
 def test_the_threshold_keeps_its_price_on_the_rows_it_was_set_on(
@@ -148,6 +150,15 @@ def test_where_nothing_is_sure_there_is_no_first_stage(tmp_path: Path) -> None:
     assert Gate.load(tmp_path).first is None
 
 
+def test_too_few_prompts_to_try_it_on_leave_no_first_stage(trained: tuple[Gate, Report]) -> None:
+    gate, report = train_gate(
+        prompts(400, 1), word_vectors, epochs=12, encoder_name="words", variations=False
+    )
+    assert report.calibration_rows < LEAST_TRIED
+    assert gate.first is None and report.settled is None
+    np.testing.assert_array_equal(gate.weight, trained[0].weight)
+
+
 def test_every_label_has_the_same_mass_whatever_the_weights() -> None:
     shares = np.array([[1, 0], [1, 0], [0.5, 0.5], [0, 1]], dtype=np.float64)
     found = label_weights(shares, np.array([1.0, 3.0, 1.0, 2.0]))
@@ -191,7 +202,40 @@ def test_corrections_are_material_beside_the_prompts() -> None:
     np.testing.assert_array_equal(found.targets[20:], [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]])
     np.testing.assert_array_equal(found.surfaces, [surface("seed")])
     np.testing.assert_array_equal(found.surface_targets, [[0, 0, 0, 1]])
-    assert found.surface_weights.tolist() == [3.0]
+    # The first stage reads the same rows and the settled one, and each label has as much there.
+    first = label_weights(
+        np.concatenate([shares, [[0, 0, 0, 1]]]), np.array([1.0] * 20 + [3.0] * 3)
+    )
+    by_hand = [*first[:20], first[20], first[21] / 2, first[21] / 2, first[22]]
+    np.testing.assert_allclose(found.first_weights, by_hand, rtol=1e-6)
+    assert found.alone.all()
+
+
+def test_settled_corrections_gain_their_label_no_more_than_its_share() -> None:
+    rows = prompts(40, 1)
+    many = corrections({"x": "code"}, 5.0, {f"seed {n}": "legal" for n in range(60)})
+    reading = read(rows, word_vectors)
+    found = material(EXPERTS, rows, reading, None, many)
+    targets = np.concatenate([found.targets, found.surface_targets])
+    masses = (targets * found.first_weights[:, None]).sum(axis=0)
+    # Prompts of two labels put a little of one label's mass on the other.
+    assert masses.max() / masses.min() < 1.2
+    assert masses[EXPERTS.index("legal")] == pytest.approx(len(targets) / 4, rel=0.1)
+
+
+def test_conversations_teach_the_gate_and_not_the_first_stage() -> None:
+    rows = prompts(20, 1)
+    reading = read(rows, word_vectors)
+    told = [(rows[3], (rows[3].text, "and now?")), (rows[4], (rows[8].text, rows[4].text))]
+    both = read_followed(told, word_vectors)
+    found = material(EXPERTS, rows, reading, None, None, ([row for row, _ in told], both))
+    assert found.alone.tolist() == [True] * 20 + [False] * 2
+    np.testing.assert_array_equal(found.features[20:], both.features)
+    shares = target_matrix([*rows, rows[3], rows[4]], EXPERTS)
+    np.testing.assert_allclose(found.targets, shares)
+    np.testing.assert_allclose(found.weights, label_weights(shares, np.ones(22)), rtol=1e-6)
+    first = label_weights(shares[:20], np.ones(20))
+    np.testing.assert_allclose(found.first_weights, first, rtol=1e-6)
 
 
 GARDEN = ("tulip compost", "lawn seed", "pruning soil", "compost lawn", "seed tulip")
@@ -319,15 +363,12 @@ def test_what_is_no_file_of_corrections_is_refused(tmp_path: Path) -> None:
         read_feature_rows([path], "words", DIMENSIONS)
 
 
-def test_the_card_tells_what_the_first_stage_does(tmp_path: Path) -> None:
-    data = tmp_path / "rows.jsonl"
-    lines = [{"prompt": row.text, "domains": list(row.labels)} for row in prompts(400, 1)]
-    data.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
-    gate, report = train_from_files(
-        [data], tmp_path / "out", word_vectors, encoder_name="words", epochs=12, variations=False
-    )
+def test_the_card_tells_what_the_first_stage_does(trained: tuple[Gate, Report]) -> None:
+    gate, report = trained
     assert gate.first is not None and report.settled is not None
-    card = card_text(Gate.load(tmp_path / "out"))
+    more = {"epochs": 12, "excluded_licenses": []}
+    gate = replace(gate, metadata={**gate.metadata, **more})
+    card = card_text(gate)
     assert f"from a confidence of {gate.first.threshold:.4f} on" in card
     assert f"settles {report.settled.share:.3f} of the held-out prompts" in card
     plain = card_text(replace(gate, first=None, metadata={**gate.metadata, "settled": None}))

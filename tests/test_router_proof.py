@@ -10,18 +10,28 @@ import numpy as np
 import pytest
 from routing_data import EXPERTS, gate, prompts, table, word_vectors
 
+from router.background import Background
+from router.evaluation import read
+from router.figures import plain
 from router.gate import Gate
 from router.losses import LossError, LossTable
 from router.memory import EncoderMemory
-from router.novelty import measure_novelty, unfamiliarity, without
+from router.novelty import (
+    DISTANCE_NATS,
+    SHRINKAGE,
+    distances,
+    measure_novelty,
+    unfamiliarity,
+    without,
+)
 from router.peers import Lessons, PeerError, fit_peers, lessons
 from router.plots import draw
-from router.proof import Evidence, plain, prove
+from router.proof import Evidence, prove
 from router.report import markdown
 from router.router import Router
 from router.semantic import check_interpreter, semantic_router
 from router.training import train_gate
-from router.trials import run_trials
+from router.trials import Floats, run_trials
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +122,29 @@ def test_the_first_stage_has_a_section_of_its_own(good: Gate, proof: dict[str, A
     assert "## The first stage" not in markdown(plain)
 
 
+def by_ranks(confidences: Floats, regrets: Floats, alpha: float, epsilon: float) -> float:
+    """Accept the surest quarter, whatever it costs."""
+    return float(np.quantile(confidences, 0.75))
+
+
+def test_promise_and_risk_are_those_of_the_gate_that_keeps_them(good: Gate) -> None:
+    assert good.first is not None
+    # A first stage that settles everything, and nearly all of it wrongly.
+    weight, bias = (np.roll(one, 1, axis=0) for one in (good.first.weight, good.first.bias))
+    wild = replace(good.first, weight=weight, bias=bias, threshold=1e-6)
+    given = {"threshold": by_ranks, "robust_rows": 0}
+    mixed = prove(evidence(replace(good, first=wild), **given))
+    alone = prove(evidence(replace(good, first=None), **given))
+    assert mixed["first_stage"]["share"]["value"] > 0.5
+    assert mixed["accuracy"]["value"] < alone["accuracy"]["value"] - 0.3
+    assert mixed["promise"] == alone["promise"]
+    assert mixed["risk_coverage"] == alone["risk_coverage"]
+    assert mixed["regret"]["risk_coverage"] == alone["regret"]["risk_coverage"]
+    assert mixed["calibration"]["ece"] > alone["calibration"]["ece"] + 0.1
+    assert mixed["calibration"]["gate"]["ece"] == alone["calibration"]["ece"]
+    assert f"{alone['calibration']['ece']:.4f} |" in markdown(mixed)
+
+
 def test_a_random_router_beats_nothing_and_the_report_says_so(good: Gate) -> None:
     found = prove(evidence(shuffled_labels(good), robust_rows=0))
     assert found["accuracy"]["value"] < 0.6
@@ -168,8 +201,7 @@ def test_the_gate_knows_what_it_does_not_know(good: Gate) -> None:
     assert found.auroc.value > 0.9
     assert found.outside + found.inside == len(rows)
     assert set(found.by_family) == {"general"}
-    scores = unfamiliarity(good, rows, word_vectors, "general")
-    assert ((scores >= 0.0) & (scores <= 1.0)).all()
+    assert np.isfinite(unfamiliarity(good, rows, word_vectors, "general")).all()
     assert measure_novelty(good, without(rows, "general"), word_vectors, "general") is None
 
 
@@ -180,6 +212,68 @@ def test_a_gate_apart_never_saw_the_generalists_rows() -> None:
     found = measure_novelty(apart, prompts(300, seed=5), word_vectors, "general", resamples=50)
     assert found is not None
     assert found.auroc.value > 0.6
+
+
+def test_distances_are_those_of_mahalanobis_to_the_nearest_label() -> None:
+    dice = np.random.default_rng(3)
+    targets = np.eye(3, dtype=np.float32)[dice.integers(0, 3, size=90)]
+    # Nobody has the last label, and one prompt is of two.
+    targets = np.pad(targets, ((0, 0), (0, 1)))
+    targets[0] = [0.5, 0.5, 0.0, 0.0]
+    vectors = (dice.normal(size=(90, 5)) + 4.0 * targets[:, :1]).astype(np.float16)
+    asked = dice.normal(size=(20, 5)).astype(np.float32)
+    rows, means = vectors.astype(np.float64), []
+    for label in range(3):
+        share = targets[:, label].astype(np.float64)
+        means.append(sum(s * row for s, row in zip(share, rows, strict=True)) / share.sum())
+    spread = np.zeros((5, 5))
+    for row, shares in zip(rows, targets, strict=True):
+        rest = row - sum(s * mean for s, mean in zip(shares, means, strict=False))
+        spread += np.outer(rest, rest) / 90
+    spread = (1 - SHRINKAGE) * spread + SHRINKAGE * np.trace(spread) / 5 * np.eye(5)
+    inverse = np.linalg.inv(spread)
+
+    def nearest(row: Floats) -> float:
+        return min(float((row - mean) @ inverse @ (row - mean)) for mean in means)
+
+    unit = np.mean([nearest(row) for row in rows])
+    logits = np.zeros((90, 4), dtype=np.float32)
+    found = distances(asked, Background(vectors, logits, targets))
+    by_hand = [nearest(row.astype(np.float64)) / unit for row in asked]
+    np.testing.assert_allclose(found, by_hand, rtol=1e-9)
+
+
+def test_unfamiliarity_is_the_surest_units_logit_and_the_distance(good: Gate) -> None:
+    rows = prompts(60, seed=5)
+    bare = replace(good, background=None)
+    reading = read(rows, word_vectors)
+    logits = reading.features @ good.weight.T + good.bias
+    place = good.labels.index("general")
+    surest = np.delete(logits, place, axis=1).max(axis=1)
+    alone = unfamiliarity(bare, rows, word_vectors, "general")
+    np.testing.assert_allclose(alone, -surest, rtol=1e-4, atol=1e-4)
+    known = good.known_background()
+    # Rows of the generalist are no neighbours, and moving them changes nothing.
+    own = known.targets[:, place] > 0.0
+    assert own.any()
+    moved = known.vectors.copy()
+    moved[own] += 1.0
+    found = unfamiliarity(good, rows, word_vectors, "general")
+    other = replace(good, background=replace(known, vectors=moved))
+    np.testing.assert_array_equal(found, unfamiliarity(other, rows, word_vectors, "general"))
+    apart = distances(reading.vectors(32), known.without([place]))
+    np.testing.assert_allclose(found - alone, DISTANCE_NATS * apart, rtol=1e-9)
+
+
+def test_a_gate_that_knows_the_generalist_alone_has_no_distances(good: Gate) -> None:
+    known = good.known_background()
+    others = [good.labels.index(name) for name in EXPERTS if name != "general"]
+    lone = replace(good, background=known.without(others))
+    rows = prompts(20, seed=5)
+    np.testing.assert_array_equal(
+        unfamiliarity(lone, rows, word_vectors, "general"),
+        unfamiliarity(replace(good, background=None), rows, word_vectors, "general"),
+    )
 
 
 def test_peers_learn_and_stand_in_the_same_table(good: Gate) -> None:

@@ -32,20 +32,22 @@ def test_the_auxiliary_gradient_is_that_of_the_losses() -> None:
         assert found[row, column] == pytest.approx(slope, abs=1e-5)
 
 
-def test_loss_targets_are_the_softened_posterior() -> None:
-    losses = np.array([[1.0, 1.5], [2.0, 1.9]])
-    found = loss_targets(losses, [4, 1000], 2.0)
-    odds = np.exp([0.5 * 4 / 2, 0.1 * 32 / -2])
+def test_loss_targets_are_the_softened_posterior_of_the_doubted_label() -> None:
+    labels = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    losses = np.array([[1.0, 1.5], [2.0, 1.9], [3.0, 3.0]])
+    found = loss_targets(labels, losses, [4, 1000, 5], TargetSettings(0.1, 2.0))
+    odds = np.exp([0.5 * 4 / 2, 0.1 * 32 / -2, 0.0]) * np.array([19.0, 19.0, 1 / 19])
     assert found[:, 0] == pytest.approx(odds / (1 + odds))
 
 
 def test_only_rows_with_known_losses_are_mixed() -> None:
     table = LossTable(("b", "a"), ("", ""), {fingerprint("known"): AnswerLoss((1.0, 3.0), 8)})
     labels = np.array([[1.0, 0.0], [0.5, 0.5]])
-    settings = TargetSettings(share=0.25, temperature=4.0)
+    settings = TargetSettings(doubt=0.5, temperature=4.0)
     found = mixed_targets(labels, ["known", "other"], ["a", "b"], table, settings)
-    q = 1 / (1 + np.exp(2.0 * 8 / 4))
-    assert found[0] == pytest.approx([0.75 + 0.25 * q, 0.25 * (1 - q)])
+    # The table has "b" before "a": what was measured is 3 nats for "a" and 1 for "b".
+    odds = 3.0 * np.exp(-2.0 * 8 / 4)
+    assert found[0] == pytest.approx([odds / (1 + odds), 1 / (1 + odds)])
     assert found[1].tolist() == [0.5, 0.5]
     assert mixed_targets(labels, ["known", "other"], ["a", "b"], None).tolist() == labels.tolist()
 

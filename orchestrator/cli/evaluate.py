@@ -1,4 +1,4 @@
-"""`collegium eval`: measure experts and routers on data that they were not trained on."""
+"""`collegium eval`: measure experts, routers and search on data that they were not trained on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.console import out, progress_bar, readable_errors
+from orchestrator.cli.evaluate_retrieval import evaluate_retrieval
 from orchestrator.cli.evaluate_router import evaluate_router
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
 @click.group("eval")
 def evaluate() -> None:
-    """Measure experts and routers on data that they were not trained on."""
+    """Measure experts, routers and search on data that they were not trained on."""
 
 
+evaluate.add_command(evaluate_retrieval)
 evaluate.add_command(evaluate_router)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.console import err, out, progress_bar, readable_errors
+from orchestrator.cli.console import out, progress_bar, readable_errors
+from orchestrator.cli.report_folder import write_report
 
 if TYPE_CHECKING:
     from router.goals import Finding
@@ -141,19 +141,11 @@ def _run(
 
 
 def _write(folder: Path, found: dict[str, Any], findings: Sequence[Finding]) -> None:
-    from router.plots import can_plot, draw
-    from router.report import FIGURES_FILE, REPORT_FILE, markdown
+    from router.report import markdown
 
-    folder.mkdir(parents=True, exist_ok=True)
     goals = [asdict(finding) for finding in findings]
-    text = json.dumps({**found, "goals": goals}, indent=1, ensure_ascii=False)
-    (folder / FIGURES_FILE).write_text(text + "\n", encoding="utf-8")
-    plots: tuple[str, ...] = ()
-    if can_plot():
-        plots = draw(found, folder)
-    else:
-        err.print("no plots: matplotlib is not installed; pip install 'collegium[eval]'")
-    (folder / REPORT_FILE).write_text(markdown(found, plots, goals), encoding="utf-8")
+    told = {**found, "goals": goals}
+    write_report(folder, told, lambda plots: markdown(found, plots, goals))
 
 
 def _show(folder: Path, found: dict[str, Any], findings: Sequence[Finding]) -> None:

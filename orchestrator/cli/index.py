@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -52,8 +53,15 @@ def list_collections(config_path: Path | None) -> None:
 @click.argument("query")
 @click.option("--collection", "collections", multiple=True, help="Default: all.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1, 100))
+@click.option("--filter", "wanted", help='JSON, as in a request: {"lang": "de"}.')
 @collections_option
-def search(query: str, collections: tuple[str, ...], top: int, config_path: Path | None) -> None:
+def search(
+    query: str,
+    collections: tuple[str, ...],
+    top: int,
+    wanted: str | None,
+    config_path: Path | None,
+) -> None:
     """Search as the service does, with both scores of every passage."""
     from rich.table import Table
     from rich.text import Text
@@ -61,15 +69,71 @@ def search(query: str, collections: tuple[str, ...], top: int, config_path: Path
     from retrieval.errors import RetrievalError
 
     table = Table("score", "cosine", "bm25", "collection", "title", "passage")
+    conditions = _filter(wanted)
     with readable_errors(RetrievalError):
         opened = open_index(config_path)
         names = collections or tuple(info.name for info in opened.list())
-        for p in opened.search(query, None, names, top):
+        for p in opened.search(query, None, names, top, conditions):
             text = " ".join(p.text.split())[:200]
             scores = (f"{p.score:.3f}", f"{p.similarity:.3f}", f"{p.bm25:.2f}")
             # Bare strings would be read as markup, and documents hold brackets.
             table.add_row(*scores, p.collection, Text(p.title), Text(text))
     out.print(table)
+
+
+@index.command()
+@click.argument("collection")
+@click.option(
+    "--queries",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='JSON Lines: {"query": ..., "relevant_ids": [document ids]}.',
+)
+@click.option("--dry-run", is_flag=True, help="Show the curve; write nothing.")
+@click.option("--reset", is_flag=True, help="Forget what was tuned.")
+@collections_option
+def tune(
+    collection: str, queries: Path | None, dry_run: bool, reset: bool, config_path: Path | None
+) -> None:
+    """Learn how much meaning counts against words in a collection, from labelled questions.
+
+    The weight is kept in the collection, and used by running services at once, if it did no
+    worse than the usual one on questions that had no part in choosing it.
+    """
+    from orchestrator.cli.tuning import show
+    from orchestrator.quiz import QuizError, read_questions
+    from retrieval.errors import RetrievalError
+
+    if (queries is None) != reset:
+        raise click.UsageError("Give --queries FILE, or --reset alone.")
+    with readable_errors(QuizError, RetrievalError, UnicodeDecodeError):
+        if queries is None:
+            open_index(config_path).untune(collection)
+            out.print(f"{collection}: weighed as usual")
+            return
+        labelled = [asked.labelled for asked in read_questions(queries)]
+        show(
+            collection,
+            open_index(config_path).tune(collection, labelled, keep=not dry_run),
+            dry_run,
+        )
+
+
+@index.command()
+@click.argument("collection")
+@collections_option
+def refresh(collection: str, config_path: Path | None) -> None:
+    """Make a collection's vector file now; writers do so in the background when it is time."""
+    from retrieval.errors import RetrievalError
+
+    with readable_errors(RetrievalError, OSError):
+        made = open_index(config_path).refresh(collection)
+    if made is None:
+        out.print(f"{collection}: nothing to do, or another process is at it")
+    else:
+        out.print(
+            f"{collection}: {made.kind}, {made.count} passages, {made.bytes >> 20} MiB, "
+            f"recall@10 {made.recall:.3f}, {made.probes} of {made.lists} lists read"
+        )
 
 
 @index.command()
@@ -87,3 +151,15 @@ def rm(collection: str, document: str | None, yes: bool, config_path: Path | Non
     with readable_errors(RetrievalError):
         open_index(config_path).remove(collection, document)
     out.print(f"removed {what}", markup=False)
+
+
+def _filter(text: str | None) -> dict[str, object] | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="--filter") from error
+    if not isinstance(found, dict):
+        raise click.BadParameter('a JSON object, like {"lang": "de"}', param_hint="--filter")
+    return found

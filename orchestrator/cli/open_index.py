@@ -24,10 +24,9 @@ def open_index(config_path: Path | None) -> Index:
     """The index of a configuration file, or of the embedded default; faults end the command."""
     from experts.store import ModelError
     from orchestrator.config import Config, ConfigError
-    from orchestrator.replicas import collections_folder, open_encoder
-    from retrieval.index import Index
+    from orchestrator.replicas import open_encoder, open_index
+    from retrieval.errors import RetrievalError
 
-    with readable_errors(ConfigError, ModelError):
+    with readable_errors(ConfigError, ModelError, RetrievalError):
         config = Config.load(config_path)
-        encoder = open_encoder(config, threads=2)
-    return Index(collections_folder(config), encoder.encode)
+        return open_index(config, open_encoder(config, threads=2))

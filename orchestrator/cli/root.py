@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "cache": ("orchestrator.cli.cache", "cache"),
     "chat": ("orchestrator.cli.chat", "chat"),
     "eval": ("orchestrator.cli.evaluate", "evaluate"),
     "feedback": ("orchestrator.cli.feedback", "feedback"),

@@ -19,7 +19,7 @@ from orchestrator.cli.training_bar import TrainingBar
 
 if TYPE_CHECKING:
     from experts.examples import Example
-    from experts.training import TrainingOptions
+    from experts.training import Lessons, TrainingOptions
 
 
 @click.group()
@@ -38,6 +38,7 @@ class _ExpertJob:
     held_out_rows: int
     exclude: tuple[str, ...]
     short_share: float
+    keep: tuple[Path, ...]
     invocation: str
     device: str
     threads: int
@@ -92,6 +93,21 @@ train.add_command(train_router)
     help="At most this share of the rows has a response under 40 characters (bare labels).",
 )
 @click.option(
+    "--keep",
+    "keep",
+    multiple=True,
+    type=_Files,
+    help="Rows of what other experts are for (repeatable): there the expert learns to stay as the "
+    "base is. As many tokens as are trained on, the same share from each file.",
+)
+@click.option(
+    "--keep-weight",
+    default=1.0,
+    type=click.FloatRange(0, min_open=True),
+    show_default=True,
+    help="What staying counts, beside 1 for learning.",
+)
+@click.option(
     "--invocation",
     default="",
     help="Act only from the last occurrence of this text in the prompt on (activated LoRA): the "
@@ -132,6 +148,7 @@ def train_expert(
     held_out_rows: int,
     exclude: tuple[str, ...],
     short_share: float,
+    keep: tuple[Path, ...],
     invocation: str,
     device: str,
     threads: int,
@@ -160,6 +177,7 @@ def train_expert(
         held_out_rows,
         exclude,
         short_share,
+        keep,
         invocation.replace("\\n", "\n"),
         device,
         threads,
@@ -184,18 +202,19 @@ def _train(job: _ExpertJob, options: TrainingOptions) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     invocation = tokenizer.encode(job.invocation, add_special_tokens=False)
     options = replace(options, invocation=tuple(invocation))
-    chosen, kept = _examples(job, options, tokenizer)
-    _warn_of_licenses(chosen)
+    lessons = _lessons(job, options, tokenizer)
+    every = [*lessons.learn, *lessons.keep]
+    _warn_of_licenses(every)
     device = choose_device(job.device)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).to(device)
     with TrainingBar(job.name) as bar:
-        report = train_adapter(model, chosen, kept, job.folder, options, bar.step, job.base)
+        report = train_adapter(model, lessons, job.folder, options, bar.step, job.base)
     write_card(
         job.folder,
         name=job.name,
         base=job.base,
         command=_command(sys.argv[1:]),
-        examples=chosen,
+        examples=every,
         report=report,
     )
     out.print(
@@ -204,26 +223,43 @@ def _train(job: _ExpertJob, options: TrainingOptions) -> None:
     )
 
 
+def _lessons(job: _ExpertJob, options: TrainingOptions, tokenizer: Any) -> Lessons:  # noqa: ANN401
+    from experts.examples import ExampleError, choose
+    from experts.training import Lessons
+
+    examples, held = _examples(job, job.data, options, tokenizer)
+    chosen = choose(examples, job.tokens, options.seed, short_share=job.short_share)
+    if not chosen or not held:
+        raise ExampleError(
+            f"{len(chosen)} rows to train on and {len(held)} held out: give more data, or change "
+            "--held-out, --max-length, --short-share or --exclude-license"
+        )
+    err.print(f"{len(chosen)} rows of {len(examples)}, {len(held)} held out")
+    keep: list[Example] = []
+    kept_out: list[Example] = []
+    for path in job.keep:
+        rows, out_of = _examples(job, (path,), options, tokenizer)
+        keep += choose(rows, job.tokens // len(job.keep), options.seed)
+        kept_out += out_of[: max(1, job.held_out_rows // len(job.keep))]
+    if job.keep:
+        err.print(f"{len(keep)} rows to leave alone, {len(kept_out)} held out")
+    return Lessons(chosen, held[: job.held_out_rows], keep, kept_out)
+
+
 def _examples(
     job: _ExpertJob,
+    paths: Sequence[Path],
     options: TrainingOptions,
     tokenizer: Any,  # noqa: ANN401
 ) -> tuple[list[Example], list[Example]]:
-    from experts.examples import ExampleError, choose, read_rows, split_rows, tokenise
+    """Those to train on and those held out."""
+    from experts.examples import read_rows, split_rows, tokenise
 
-    rows = read_rows(job.data, exclude_licenses=job.exclude)
-    training, held = split_rows(rows, job.held_out, options.seed)
-    examples = [e for r in training if (e := tokenise(tokenizer, r, options.max_length))]
-    chosen = choose(examples, job.tokens, options.seed, short_share=job.short_share)
-    kept = [e for r in held if (e := tokenise(tokenizer, r, options.max_length))]
-    kept = kept[: job.held_out_rows]
-    if not chosen or not kept:
-        raise ExampleError(
-            f"{len(chosen)} rows to train on and {len(kept)} held out: give more data, or change "
-            "--held-out, --max-length, --short-share or --exclude-license"
-        )
-    err.print(f"{len(chosen)} rows of {len(examples)}, {len(kept)} held out")
-    return chosen, kept
+    parts = split_rows(read_rows(paths, exclude_licenses=job.exclude), job.held_out, options.seed)
+    first, second = (
+        [e for row in rows if (e := tokenise(tokenizer, row, options.max_length))] for rows in parts
+    )
+    return first, second
 
 
 def _warn_of_licenses(examples: Sequence[Example]) -> None:

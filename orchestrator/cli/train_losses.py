@@ -95,7 +95,7 @@ def _measure(asked: _Asked, target: Path) -> tuple[int, int]:
 
     with progress_bar() as bar:
         folder = ModelStore().pull(asked.base, progress=bar)
-        runner = Runner(folder, device=asked.device, threads=asked.threads)
+        runner = Runner(folder, device=asked.device, dtype="float32", threads=asked.threads)
         named = pairs_of(asked.adapters) or {n: f"embedded:{n}" for n in embedded_adapters()}
         folders = {name: adapter_folder(path) for name, path in named.items()}
         runner.load([load_adapter(n, p, runner.linears, asked.base) for n, p in folders.items()])

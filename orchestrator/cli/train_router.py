@@ -38,7 +38,8 @@ _Files = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--variations/--no-variations",
     default=True,
     show_default=True,
-    help="Learn every prompt a second time: with slips, wrapped, fenced, behind other text.",
+    help="Learn every prompt again: with slips, wrapped, behind other text, with orders to route "
+    "it elsewhere, and before a follow-up.",
 )
 @click.option(
     "--features",
