@@ -6,8 +6,9 @@ DIR holds code, legal, multilingual, general and mixed as JSON Lines with `promp
 Every response is scored under the base, each adapter, the blend with the router's weights, and
 adapters merged by PEFT (linear, TIES). Mixtures follow from the experts' token probabilities:
 uniform, with the router's weights, with posterior weights, and the oracle, which takes for each
-document the expert that is best on it. `spliced` joins the first half of one domain's row with the
-second half of another's. Intervals are 95 % bootstrap intervals over documents.
+document the expert that is best on it. The generalist, the best single expert and the mixture with
+the router's weights are scored in int8 too. `spliced` joins the first half of one domain's row with
+the second half of another's. Intervals are 95 % bootstrap intervals over documents.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ METHODS = (
     "mixture, posterior from router",
     "mixture, posterior from uniform",
     "oracle per document",
+    "general, int8",
+    "best single, int8",
+    "mixture, router weights, int8",
 )
 _LN2 = 0.6931471805599453
 _TOKENS_AT_ONCE = 512
@@ -121,6 +125,7 @@ class Quality:
 
     def __init__(self, bench: Workbench) -> None:
         self.runner = bench.runner()
+        self._coarse = bench.runner("int8")
         self.runner.load(merged_adapters(bench, self.runner.linears))
         encoder = Encoder(ModelStore().resolve("all-minilm-l6-v2"), threads=bench.threads)
         gate = Gate.load(Path(str(router_package.__file__)).parent / "weights")
@@ -138,15 +143,17 @@ class Quality:
         scored: dict[str, list[torch.Tensor]] = {}
         for key, gates in self._gates(routed).items():
             scored[key] = token_logps(self.runner, examples, gates, f"{key} on {name}")
+        for key in EXPERTS:
+            gates = _alone(key, len(examples))
+            label = f"{key}, int8"
+            scored[label] = token_logps(self._coarse, examples, gates, f"{label} on {name}")
         return [
             _document(name, example, {key: logps[n] for key, logps in scored.items()}, routed[n])
             for n, example in enumerate(examples)
         ]
 
     def _gates(self, routed: Sequence[Sequence[float]]) -> dict[str, list[Weights]]:
-        alone: dict[str, list[Weights]] = {
-            n: [{} if n == "general" else {n: 1.0}] * len(routed) for n in EXPERTS
-        }
+        alone = {name: _alone(name, len(routed)) for name in EXPERTS}
         blend: list[Weights] = [
             {n: w for n, w in zip(EXPERTS, weights, strict=True) if n != "general"}
             for weights in routed
@@ -157,16 +164,23 @@ class Quality:
         return {**alone, "blend, router weights": blend, **merged}
 
 
+def _alone(expert: str, count: int) -> list[Weights]:
+    gate: Weights = {} if expert == "general" else {expert: 1.0}
+    return [gate] * count
+
+
 def _document(
     name: str, example: Example, logps: Mapping[str, torch.Tensor], routed: Sequence[float]
 ) -> Document:
     each = torch.stack([logps[expert] for expert in EXPERTS])
+    coarse = torch.stack([logps[f"{expert}, int8"] for expert in EXPERTS])
     even = [1 / len(EXPERTS)] * len(EXPERTS)
     found = {key: float(value.sum()) for key, value in logps.items()}
     found["uniform average"] = combined(each, even, posterior=False)
     found["mixture, router weights"] = combined(each, routed, posterior=False)
     found["mixture, posterior from router"] = combined(each, routed, posterior=True)
     found["mixture, posterior from uniform"] = combined(each, even, posterior=True)
+    found["mixture, router weights, int8"] = combined(coarse, routed, posterior=False)
     found["oracle per document"] = float(each.sum(dim=1).max())
     size = len(example.row.response.encode())
     return Document(name, example.row.lang, size, {k: -v / _LN2 for k, v in found.items()})
@@ -206,9 +220,9 @@ def table(documents: Sequence[Document], seed: int) -> list[dict[str, Any]]:
 
 def _figures(documents: Sequence[Document], seed: int) -> dict[str, Any]:
     sizes = np.array([one.bytes for one in documents], dtype=np.float64)
-    bits = {m: np.array([d.bits[m] for d in documents]) for m in METHODS if m != "best single"}
+    bits = {m: np.array([d.bits[m] for d in documents]) for m in documents[0].bits}
     best = min(EXPERTS, key=lambda name: bits[name].sum())
-    bits["best single"] = bits[best]
+    bits["best single"], bits["best single, int8"] = bits[best], bits[f"{best}, int8"]
     picks = np.random.default_rng(seed).integers(0, len(sizes), size=(5000, len(sizes)))
     found: dict[str, Any] = {"best": best}
     for method in METHODS:

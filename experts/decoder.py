@@ -18,6 +18,7 @@ from torch.nn.functional import silu
 
 from experts import few, kernels
 from experts.attention import Packing, Rotation
+from experts.int8 import Peaks
 from experts.lowrank import StepGates
 from experts.projection import Kernel, Projection, project_with
 from experts.stacks import Group
@@ -81,9 +82,13 @@ class _Layer:
 
 
 class FusedDecoder:
-    """Embedding, layers and final norm of one model; see `fits`."""
+    """Embedding, layers and final norm of one model; see `fits`.
 
-    def __init__(self, model: Any, kernel: Kernel) -> None:  # noqa: ANN401
+    Args:
+        peaks: how large the layers' inputs become, for int8.
+    """
+
+    def __init__(self, model: Any, kernel: Kernel, peaks: Peaks) -> None:  # noqa: ANN401
         decoder, config = model.get_decoder(), model.config
         self._heads = config.num_attention_heads
         self._width = getattr(config, "head_dim", None) or config.hidden_size // self._heads
@@ -94,7 +99,8 @@ class FusedDecoder:
         self._sign = torch.cat((-half, half)).to(self._embed.weight.dtype)
         self._layers = []
         for number, layer in enumerate(decoder.layers):
-            self._layers.append(_fuse(layer, f"model.layers.{number}", kernel, config.rms_norm_eps))
+            path = f"model.layers.{number}"
+            self._layers.append(_fuse(layer, path, kernel, peaks, config.rms_norm_eps))
             # Packed weights are a copy: the original goes at once, layer by layer.
             decoder.layers[number] = torch.nn.Identity()
 
@@ -147,17 +153,21 @@ def fits(model: Any) -> bool:  # noqa: ANN401
     )
 
 
-def _fuse(layer: Any, path: str, kernel: Kernel, epsilon: float) -> _Layer:  # noqa: ANN401
+def _fuse(
+    layer: Any,  # noqa: ANN401
+    path: str,
+    kernel: Kernel,
+    peaks: Peaks,
+    epsilon: float,
+) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
 
     def fused(parent: str, module: Any, *names: str) -> _Fused:  # noqa: ANN401
         linears = [getattr(module, name) for name in names]
-        project = project_with(kernel, [m.weight for m in linears], [m.bias for m in linears])
-        group = Group(
-            tuple(f"{path}.{parent}.{name}" for name in names),
-            tuple(m.out_features for m in linears),
-        )
-        return _Fused(project, group)
+        paths = tuple(f"{path}.{parent}.{name}" for name in names)
+        weights, biases = [m.weight for m in linears], [m.bias for m in linears]
+        project = project_with(kernel, weights, biases, peaks.get(paths[0]))
+        return _Fused(project, Group(paths, tuple(m.out_features for m in linears)))
 
     return _Layer(
         qkv=fused("self_attn", attention, "q_proj", "k_proj", "v_proj"),

@@ -32,7 +32,7 @@ def works() -> bool:
     if not kernels.HAVE_NUMBA:
         logger.info("Numba is not installed: steps of a few tokens will take longer")
         return False
-    found = _low_rank_is_right() and _attention_is_right()
+    found = _low_rank_is_right() and _attention_is_right() and _within_one_is_right()
     if not found:
         logger.warning("the compiled kernels give wrong values here and are not used")
     return found
@@ -74,3 +74,10 @@ def _attention_is_right() -> bool:
     query = heads[:, :asking, None]
     wanted = scaled_dot_product_attention(query, keys, values, enable_gqa=True)[:, :, 0]
     return torch.allclose(out, wanted, atol=1e-4)
+
+
+def _within_one_is_right() -> bool:
+    x, by = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)), torch.arange(1.0, 41.0)
+    rows, sizes = torch.empty(3, 40), torch.empty(3, 1)
+    kernels.within_one(x.numpy(), by.numpy(), rows.numpy(), sizes.numpy())
+    return torch.allclose(rows * sizes, x * by, atol=1e-4) and bool((rows.abs() <= 1.0001).all())

@@ -21,6 +21,7 @@ Integers = npt.NDArray[np.int64]
 
 AT = np.uint64
 LOG2_E = np.float32(1.4426950408889634)
+TINY = np.float32(1e-12)
 ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 # What a float's exponent can hold.
 LEAST, MOST = np.float32(-126), np.float32(126)
@@ -147,3 +148,24 @@ def swish(both: Floats, out: Floats) -> None:
 def power_of_two(f: np.float32) -> np.float32:
     # On [-1/2, 1/2] by its series; the error is 1.2e-7.
     return ONE + f * (_E1 + f * (_E2 + f * (_E3 + f * (_E4 + f * (_E5 + f * _E6)))))
+
+
+@compiled
+def within_one(x: Floats, inverse: Floats, rows: Floats, sizes: Floats) -> None:
+    """Each row times `inverse` [in], divided by the largest of it: rows within ±1, sizes [rows, 1].
+
+    Args:
+        x: [rows, in].
+    """
+    count = AT(x.shape[1])
+    given, found = x.ravel(), rows.ravel()
+    for t in range(x.shape[0]):
+        start, size = AT(t) * count, TINY
+        for c in range(count):
+            value = given[start + c] * inverse[c]
+            found[start + c] = value
+            size = max(size, abs(value))
+        sizes[t, 0] = size
+        by = ONE / size
+        for c in range(count):
+            found[start + c] *= by

@@ -2,18 +2,18 @@
 
 Decoding multiplies a handful of rows with every weight. A plain product packs the weights anew in
 each call and is then slower at 8 rows than 8 times at one; MKL's packed product costs about the
-same for 1 to 8 rows, and dynamic int8 (weights per output channel, activations per step) reads a
-quarter of the bytes.
+same for 1 to 8 rows, and int8 (see `experts.int8`) reads a quarter of the bytes.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import torch
 from torch.nn.functional import linear
+
+from experts.int8 import engine, project_int8
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
 """[rows, in] → [rows, out]."""
@@ -31,17 +31,21 @@ class Kernel(StrEnum):
 
 
 def project_with(
-    kernel: Kernel, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None]
+    kernel: Kernel,
+    weights: Sequence[torch.Tensor],
+    biases: Sequence[torch.Tensor | None],
+    peaks: torch.Tensor | None = None,
 ) -> Projection:
     """One projection whose output is that of these layers behind each other.
 
     Args:
         weights: each [out, in], one input for all.
+        peaks: [in] how large the input becomes, for int8.
     """
     weight = torch.cat(list(weights)) if len(weights) > 1 else weights[0]
     bias = _joined(weights, biases)
     if kernel is Kernel.INT8:
-        found = _int8(weight, bias)
+        found = project_int8(weight, bias, peaks)
     elif kernel is Kernel.PACKED:
         found = _packed(weight, bias)
     else:
@@ -56,7 +60,7 @@ def kernel_for(device: torch.device, dtype: torch.dtype, *, int8: bool) -> Kerne
         ValueError: int8 is asked for where it does not exist.
     """
     on_cpu = device.type == "cpu"
-    if int8 and not (on_cpu and dtype is torch.float32 and _engine()):
+    if int8 and not (on_cpu and dtype is torch.float32 and engine()):
         raise ValueError("int8 needs a CPU with fbgemm or oneDNN, and dtype float32 beside it")
     if int8:
         kernel = Kernel.INT8
@@ -82,29 +86,6 @@ def _packed(weight: torch.Tensor, bias: torch.Tensor | None) -> Projection:
         return found
 
     return project
-
-
-def _int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Projection:
-    torch.backends.quantized.engine = _engine()
-    scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
-    zeros = torch.zeros(weight.shape[0], dtype=torch.long)
-    with warnings.catch_warnings():
-        # PyTorch means to move these kernels out some day; until then they are the quickest here.
-        warnings.filterwarnings("ignore", message=".*quantized tensor creation.*")
-        quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-    packed = torch.ops.quantized.linear_prepack(quantised, bias)
-    multiply = torch.ops.quantized.linear_dynamic.default
-
-    def project(x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = multiply(x, packed)
-        return found
-
-    return project
-
-
-def _engine() -> str:
-    supported = torch.backends.quantized.supported_engines
-    return next((name for name in ("fbgemm", "x86", "onednn") if name in supported), "")
 
 
 def _packing_works() -> bool:

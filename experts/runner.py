@@ -17,6 +17,7 @@ from experts.attention import PACKED, Packing, pack
 from experts.decoder import FusedDecoder, fits
 from experts.device import choose_device
 from experts.gated import decoder_linears, gate_layers
+from experts.int8 import HEAD, calibrate
 from experts.invocation import Starts, spans
 from experts.lowrank import AdapterBank, Gate, StepGates, arrange
 from experts.projection import kernel_for, project_with
@@ -76,7 +77,7 @@ class Runner:
         folder: a folder with safetensors, configuration and tokenizer.
         device: `cpu`, `cuda`, `cuda:1`, …; `auto` takes CUDA when there is one.
         dtype: name of a torch floating-point type; `auto` is float32 on CPU, bfloat16 on CUDA;
-            `int8` computes the base's linear layers in dynamic int8 on a CPU.
+            `int8` computes the base's linear layers in int8 on a CPU, after a look at their inputs.
         threads: intra-operation threads of this process on CPU; 0 leaves torch's default.
         cache_tokens: tokens of keys and values that all rows may hold together.
     """
@@ -175,14 +176,15 @@ class Runner:
         kernel = kernel_for(self.device, self.dtype, int8=int8)
         like = model.get_input_embeddings().weight
         head = model.get_output_embeddings()
-        self._head = project_with(kernel, [head.weight], [head.bias])
         if int8 and not fits(model):
             raise ValueError(
                 f"int8 is for Llama, Mistral and Qwen2 models, not {type(model).__name__}: "
                 "choose another dtype"
             )
+        peaks = calibrate(model, self.tokenizer) if int8 else {}
+        self._head = project_with(kernel, [head.weight], [head.bias], peaks.get(HEAD))
         if fits(model):
-            decoder = FusedDecoder(model, kernel)
+            decoder = FusedDecoder(model, kernel, peaks)
             self._stages: _Stages = decoder.stages
             self.bank = AdapterBank(decoder.groups, like)
         else:

@@ -262,9 +262,57 @@ def test_an_int8_projection_rounds_weights_and_rows_and_nothing_else(rows: int) 
     generator = torch.Generator().manual_seed(rows)
     weights = [torch.randn(n, 256, generator=generator) for n in (40, 24)]
     x = torch.randn(rows, 256, generator=generator)
-    truth = torch.cat([linear(x, w) for w in weights], dim=1)
-    found = project_with(Kernel.INT8, weights, [None, None])(x)
-    assert float((found - truth).norm() / truth.norm()) < 0.02
+    biases = [torch.randn(40, generator=generator), None]
+    truth = torch.cat([linear(x, w, b) for w, b in zip(weights, biases, strict=True)], dim=1)
+    found = project_with(Kernel.INT8, weights, biases)(x)
+    assert float((found - truth).norm() / truth.norm()) < 0.025
+
+
+@pytest.mark.parametrize("rows", [2, 16, 17, 40])
+def test_an_int8_row_is_what_it_is_alone_however_large_the_others_are(rows: int) -> None:
+    if not torch.backends.quantized.supported_engines:
+        pytest.skip("no int8 kernels on this machine")
+    generator = torch.Generator().manual_seed(rows)
+    weight = torch.randn(24, 256, generator=generator)
+    x = torch.randn(rows, 256, generator=generator)
+    x[0] *= 1000
+    project = project_with(Kernel.INT8, [weight], [None])
+    each = torch.cat([project(row[None]) for row in x])
+    torch.testing.assert_close(project(x), each, atol=1e-3, rtol=1e-4)
+    assert float((each[1] - weight @ x[1]).norm() / (weight @ x[1]).norm()) < 0.03
+
+
+def test_int8_channels_a_thousand_times_larger_than_others_drown_them_only_if_unknown() -> None:
+    if not torch.backends.quantized.supported_engines:
+        pytest.skip("no int8 kernels on this machine")
+    generator = torch.Generator().manual_seed(1)
+    weight, x = torch.randn(24, 256, generator=generator), torch.randn(9, 256, generator=generator)
+    x[:, 7] *= 1000
+    weight[:, 7] /= 1000
+    truth = linear(x, weight)
+    peaks = x.abs().amax(dim=0)
+
+    def error(found: torch.Tensor) -> float:
+        return float((found - truth).norm() / truth.norm())
+
+    assert error(project_with(Kernel.INT8, [weight], [None], peaks)(x)) < 0.05
+    assert error(project_with(Kernel.INT8, [weight], [None])(x)) > 0.5
+
+
+def test_int8_costs_the_embedded_model_little(base_dir: Path) -> None:
+    """Loss of a text that the calibration has not seen, against transformers' float32."""
+    if not torch.backends.quantized.supported_engines:
+        pytest.skip("no int8 kernels on this machine")
+    runner = Runner(base_dir, device="cpu", dtype="int8", threads=2, cache_tokens=1024)
+    text = runner.tokenizer.encode((Path(__file__).parents[1] / "LICENSE").read_text())[:400]
+    row = runner.arena.reserve(len(text))
+    assert row is not None
+    found = runner.run([Work(row, {}, text[:-1], range(len(text) - 1))])[0]
+    with torch.inference_mode():
+        model = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
+        truth = model(torch.tensor([text])).logits[0, :-1]
+    losses = [torch.nn.functional.cross_entropy(y, torch.tensor(text[1:])) for y in (found, truth)]
+    assert float(losses[0] - losses[1]) < 0.1
 
 
 def test_int8_is_refused_where_it_does_not_exist() -> None:
