@@ -4,16 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from router.augment import stories, varied
 from router.background import choose_rows, make_background
 from router.calibration import fit_temperature
 from router.card import write_card
 from router.cascade import measure_settled
-from router.conformal import promises
 from router.dataset import DatasetError, LabelledPrompt, balance, hash_share, read_prompts
 from router.evaluation import Reading, evaluate, read, target_matrix
 from router.feature_rows import FeatureRows
@@ -27,11 +23,11 @@ from router.memory import EncoderMemory
 from router.optimizer import FitSettings
 from router.parts import columns, strongest
 from router.phrases import TRIED
+from router.promising import FITTED_SHARE, make_promises
 from router.targets import collapse
 from router.training_report import Report, SourceCount
 from router.vectors import Progress, VectorCache
 
-TRAIN_SHARE = 0.8
 CALIBRATION_SHARE = 0.1
 PER_LABEL = 1600
 PER_PAIR = 600
@@ -85,7 +81,9 @@ def train_gate(
     report = Report(
         trained_rows=len(split.fitted),
         rows_with_losses=sum(bool(losses and losses.of(row.text)) for row in split.fitted),
-        promises=_promises(calibrated, split.apart, memory, generalist, losses),
+        promises=None
+        if losses is None
+        else make_promises(calibrated, split.apart, memory, generalist, losses),
         collapse=collapse(unseen.probabilities(calibrated, generalist)),
         calibration_rows=len(split.calibration),
         temperature=calibrated.temperature,
@@ -180,9 +178,9 @@ def _split(rows: Sequence[LabelledPrompt], labels: Sequence[str], seed: int) -> 
     split = _Split([], [], [])
     for row in rows:
         position = hash_share(row.text, seed)
-        if position < TRAIN_SHARE:
+        if position < FITTED_SHARE:
             split.fitted.append(row)
-        elif position < TRAIN_SHARE + CALIBRATION_SHARE:
+        elif position < FITTED_SHARE + CALIBRATION_SHARE:
             split.calibration.append(row)
         else:
             split.held_out.append(row)
@@ -220,25 +218,6 @@ def _calibrated(
     places = choose_rows(len(split.apart), len(split.fitted), seed)
     backdrop = [rows[place] for place in places]
     return _with_background(warm, backdrop, read(backdrop, memory), generalist)
-
-
-def _promises(
-    gate: Gate,
-    rows: Sequence[LabelledPrompt],
-    encoder: Encoder,
-    generalist: str,
-    losses: LossTable | None,
-) -> dict[str, Any] | None:
-    known = [row for row in rows if losses and losses.of(row.text)]
-    if losses is None or not known:
-        return None
-    probabilities = read(known, encoder).probabilities(gate, generalist)
-    table = losses.matrix([row.text for row in known], gate.labels)
-    lead = probabilities.argmax(axis=1)
-    regrets = np.take_along_axis(table, lead[:, None], axis=1)[:, 0] - table.min(axis=1)
-    # What the generalist leads is its own, however sure the gate is: nothing is promised of that.
-    sent = np.asarray([gate.labels[place] != generalist for place in lead], dtype=bool)
-    return promises(probabilities.max(axis=1)[sent], regrets[sent]) if sent.any() else None
 
 
 def _with_first(

@@ -14,6 +14,7 @@ import click
 from orchestrator.cli.console import err, out, progress_bar, readable_errors
 from orchestrator.cli.train_evidence import train_evidence
 from orchestrator.cli.train_losses import train_losses
+from orchestrator.cli.train_promises import train_promises
 from orchestrator.cli.train_router import train_router
 from orchestrator.cli.training_bar import TrainingBar
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def train() -> None:
-    """Train an expert's adapter or the router: its gate, and how evidence weighs."""
+    """Train an expert's adapter or the router: gate, promises, weight of evidence."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ _Count = click.IntRange(min=1)
 
 train.add_command(train_evidence)
 train.add_command(train_losses)
+train.add_command(train_promises)
 train.add_command(train_router)
 
 

@@ -30,6 +30,7 @@ class _Asked:
     prompt_tokens: int
     answer_tokens: int
     seed: int
+    apart: bool
     device: str
     threads: int
 
@@ -54,6 +55,12 @@ class _Asked:
     help="Of each answer, from its beginning.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the choice of rows.")
+@click.option(
+    "--apart",
+    is_flag=True,
+    help="Only rows that `collegium train router` with the same --seed does not fit to: what "
+    "`collegium train promises` reads.",
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto: any.")
 @click.option("--threads", default=2, type=_Count, show_default=True)
 @click.option(
@@ -112,11 +119,12 @@ def _measure(asked: _Asked, target: Path) -> tuple[int, int]:
 
 def _chosen(asked: _Asked, tokenizer: Any) -> tuple[list[Example], int]:  # noqa: ANN401
     from experts.examples import read_rows
+    from router.promising import is_apart
 
     examples: list[Example] = []
     skipped = 0
     for path in asked.data:
-        rows = read_rows([path])
+        rows = [r for r in read_rows([path]) if not asked.apart or is_apart(r.prompt, asked.seed)]
         random.Random(asked.seed).shuffle(rows)
         found = [_example(asked, tokenizer, row) for row in rows[: asked.rows]]
         examples += [example for example in found if example is not None]
