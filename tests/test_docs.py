@@ -44,9 +44,9 @@ LICENCES = [
         "The Apache License 2.0 grants patent rights to every user of the work.",
     ),
     Document(
-        "mozilla",
-        "Mozilla Public License 2.0",
-        "The Mozilla Public License says that source code must be made available.",
+        "bsd",
+        "BSD 2-Clause License",
+        "Who redistributes software under the BSD licence must keep the copyright notice.",
     ),
 ]
 ADDRESS = "http://127.0.0.1:8000"
@@ -214,8 +214,13 @@ def test_the_first_curl_is_answered_with_its_decision(documented: str) -> None:
     words = commands("curl")[0][1]
     body = json.loads(words[words.index("-d") + 1])
     answer = httpx.post(f"{documented}/v1/chat/completions", json=body, trust_env=False).json()
-    (expert,) = answer["x_routing"]["experts"]
-    assert (expert["name"], expert["weight"]) == ("legal", 1.0)
+    told = json.loads(blocks("json", [ROOT / "README.md"])[0].text)["x_routing"]
+    shown = [
+        {"name": expert["name"], "weight": round(expert["weight"], 2)}
+        for expert in answer["x_routing"]["experts"]
+    ]
+    assert shown == [{key: one[key] for key in ("name", "weight")} for one in told["experts"]]
+    assert answer["x_routing"]["reason"] == told["reason"]
     assert answer["x_routing"]["grounding"] in ("grounded", "partly")
 
 

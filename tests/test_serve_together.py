@@ -22,7 +22,7 @@ from orchestrator.decision_log import read_log
 
 pytestmark = [pytest.mark.cluster, pytest.mark.models, pytest.mark.timeout(900)]
 
-CITED = "What does the Mozilla Public License say about source code?"
+CITED = "What must I keep when I redistribute software under the BSD licence?"
 MIXED = (
     "Does the GPL allow me to link this C++ library into my proprietary program? "
     "Show the CMake line."

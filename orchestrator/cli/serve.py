@@ -252,7 +252,7 @@ def _greet(config: Config, stopper: str) -> None:
     out.print(
         f"curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n"
         '  -d \'{"model": "auto", "messages": [{"role": "user", "content": '
-        '"What does the Mozilla Public License say about source code?"}]}\'\n\n'
+        '"What must I keep when I redistribute software under the BSD licence?"}]}\'\n\n'
         f"collegium chat --url {url}\n",
         highlight=False,
         markup=False,
