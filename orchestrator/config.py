@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from orchestrator import consistency
 from orchestrator.cache_config import CacheConfig
-from orchestrator.config_file import anchor, faults, read_yaml
+from orchestrator.config_file import anchor, faults, over_default, read_yaml
 from orchestrator.deployment import DeploymentConfig, shared
 from orchestrator.expert_config import ConfigName, ExpertConfig
 from orchestrator.loopback import is_loopback
@@ -260,14 +260,15 @@ class Config(StrictModel):
     def load(cls, path: Path | None = None) -> Config:
         """Read and check a file; None reads the embedded default.
 
-        Paths of adapters, gate weights and folders are taken relative to the file.
+        Paths of adapters, gate weights and folders are taken relative to the file. One that names
+        neither models nor experts has those of the default.
 
         Raises:
             ConfigError: the file cannot be read, is not YAML, or a key is at fault.
         """
         source = path or DEFAULT_FILE
         try:
-            body = read_yaml(source)
+            body = over_default(read_yaml(source), DEFAULT_FILE)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot read {str(source)!r}: {error}") from error
         config = cls.check(body, origin=str(source.name))

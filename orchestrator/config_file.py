@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ def read_yaml(path: Path) -> object:
             or gives a key twice.
     """
     return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+
+
+def over_default(body: object, default: Path) -> object:
+    """A file that names neither models nor experts, over the default one."""
+    if isinstance(body, Mapping) and body and not {"models", "experts"} & set(body):
+        whole = read_yaml(default)
+        body = {**whole, **body} if isinstance(whole, Mapping) else body
+    return body
 
 
 def anchor(body: dict[str, Any], folder: Path) -> dict[str, Any]:

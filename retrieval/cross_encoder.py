@@ -20,6 +20,7 @@ from retrieval.model_folder import (
     read_tokenizer,
     require_model,
     valid_unicode,
+    without_bar,
 )
 
 MAX_PAIR_TOKENS = 512
@@ -61,9 +62,10 @@ class CrossEncoder:
 def _read_model(folder: Path) -> Any:  # noqa: ANN401  transformers has no types
     from transformers import AutoModelForSequenceClassification
 
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
+    with without_bar():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
     if model.config.num_labels != 1:
         raise InvalidEncoder(
             f"{str(folder)!r} has {model.config.num_labels} outputs; a cross-encoder for ranking "

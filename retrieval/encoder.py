@@ -29,6 +29,7 @@ from retrieval.model_folder import (
     read_tokenizer,
     require_model,
     valid_unicode,
+    without_bar,
 )
 from retrieval.reading import legible
 
@@ -161,7 +162,8 @@ def _prefix(folder: Path, given: str | None, names: Sequence[str]) -> str:
 def _read_model(folder: Path) -> Any:  # noqa: ANN401  transformers has no types
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
+    with without_bar():
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
     return model.eval()

@@ -31,6 +31,21 @@ def require_model(folder: Path, what: str) -> None:
         )
 
 
+@contextmanager
+def without_bar() -> Iterator[None]:
+    """Small models load in a second: no progress bar of transformers; downloads keep theirs."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object from a file, empty where there is none."""
     if not path.is_file():

@@ -421,6 +421,26 @@ def test_a_file_without_keys_says_which_keys_there_are(tmp_path: Path, written: 
         Config.load(tmp_path / "c.yaml")
 
 
+def test_a_file_without_models_and_experts_changes_the_default(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("cache: {exact: true}\nplacement: apart\n")
+    found = Config.load(tmp_path / "c.yaml").model_dump()
+    wanted = Config.load().model_dump()
+    assert found["cache"].pop("exact") is True and wanted["cache"].pop("exact") is False
+    assert (found.pop("placement"), wanted.pop("placement")) == ("apart", "together")
+    for one in (found, wanted):
+        # Paths are anchored to the file where there is one.
+        del one["router"]["versions"], one["retrieval"]["directory"], one["cache"]["directory"]
+    assert found == wanted
+
+
+@pytest.mark.parametrize("name", ["models", "experts"])
+def test_a_file_with_only_one_of_both_lacks_the_other(tmp_path: Path, name: str) -> None:
+    (tmp_path / "c.yaml").write_text(f"{name}: {{}}\n")
+    other = "experts" if name == "models" else "models"
+    with pytest.raises(ConfigError, match=f"`{other}` is required but was not found"):
+        Config.load(tmp_path / "c.yaml")
+
+
 def test_a_merged_mapping_may_override_a_key(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         "models:\n  base: &base {source: a/b, context: 512}\n"
