@@ -34,3 +34,8 @@ class Finish:
     def cache(self) -> str | None:
         """See `Delta`."""
         return self.routing.cache.kind if self.routing.cache else None
+
+    @property
+    def given_again(self) -> bool:
+        """Whether the answer is a kept one."""
+        return self.cache not in (None, "miss")

@@ -192,6 +192,9 @@ def feedback_call(
     return Call("POST", "v1/feedback", checked(FeedbackRequest, fields))
 
 
+CLEAR_CACHE = Call("DELETE", "v1/cache")
+
+
 def succeeded(response: httpx.Response) -> httpx.Response:
     """Return the response, or raise the error that it tells of."""
     if response.is_success:

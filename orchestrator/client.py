@@ -16,6 +16,7 @@ import httpx
 
 from orchestrator.answer import Answer
 from orchestrator.calls import (
+    CLEAR_CACHE,
     Call,
     Caller,
     Messages,
@@ -34,7 +35,14 @@ from orchestrator.calls import (
 from orchestrator.client_collections import AsyncCollections, Collections
 from orchestrator.errors import CollegiumError
 from orchestrator.streaming import AsyncStream, Stream, translated
-from orchestrator.wire import ChatCompletion, Feedback, ModelCard, ModelList, RoutingReport
+from orchestrator.wire import (
+    CacheDeletion,
+    ChatCompletion,
+    Feedback,
+    ModelCard,
+    ModelList,
+    RoutingReport,
+)
 
 DEFAULT_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 """Seconds without a byte, and seconds to connect."""
@@ -132,6 +140,13 @@ class Client(Caller):
         """
         call = feedback_call(decision_id, thumb, score, expert, comment)
         return parsed(Feedback, self._send(call))
+
+    def clear_cache(self) -> int:
+        """Remove the answers that the service keeps for the caller's tenant; how many there were.
+
+        Raises `NotFound` where the service keeps none, `PermissionDenied` where the caller may not.
+        """
+        return parsed(CacheDeletion, self._send(CLEAR_CACHE)).answers
 
     def close(self) -> None:
         """Close the connections."""
@@ -245,6 +260,10 @@ class AsyncClient(Caller):
         """See `Client.feedback`."""
         call = feedback_call(decision_id, thumb, score, expert, comment)
         return parsed(Feedback, await self._send(call))
+
+    async def clear_cache(self) -> int:
+        """See `Client.clear_cache`."""
+        return parsed(CacheDeletion, await self._send(CLEAR_CACHE)).answers
 
     async def aclose(self) -> None:
         """See `Client.close`."""

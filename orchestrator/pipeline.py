@@ -83,6 +83,8 @@ class Pipeline:
             events = self.cache.through(inquiry, events)
         async with aclosing(events):
             async for event in events:
+                if isinstance(event, Finish) and event.given_again and self._recorder is not None:
+                    self._recorder.given_again(task, event)
                 yield event
 
     async def _write(

@@ -12,6 +12,7 @@ import weakref
 from concurrent.futures import Future
 from pathlib import Path
 
+from orchestrator.answer_event import Finish
 from orchestrator.config import Config
 from orchestrator.decision_log import Bounds, DecisionLog, log_file
 from orchestrator.grounds import Grounds
@@ -29,6 +30,7 @@ from router.logged_decision import (
     hashed,
     logged_probabilities,
 )
+from router.provenance import LoggedSource, Provenance
 from router.situation import Situation
 
 _SECOND_LOOK_S = 0.3
@@ -68,6 +70,25 @@ class Recorder:
         latency = latency_class(time.monotonic() - task.started)
         provenance = grounds.provenance(with_sources=task.store)
         self._scribe.put(Ended(task.decision_id, latency, stood_in, provenance))
+
+    def given_again(self, task: Task, finish: Finish) -> None:
+        """Note that the answer to a decision was a kept one. Never waits."""
+        latency = latency_class(time.monotonic() - task.started)
+        routing, support = finish.routing, finish.routing.support
+        cited = finish.citations if task.store else ()
+        provenance = Provenance(
+            grounding=routing.grounding or "",
+            sentences=support.sentences if support else 0,
+            supported=support.supported if support else 0,
+            sources=tuple(
+                dict.fromkeys(
+                    LoggedSource(c.collection, c.passage_id, c.sha256, c.start, c.end)
+                    for c in cited
+                )
+            ),
+            cache=finish.cache or "",
+        )
+        self._scribe.put(Ended(task.decision_id, latency, routing.fallback, provenance))
 
     async def rate(self, decision_id: str, tenant: str, opinion: Opinion) -> bool | None:
         """Keep an opinion; what this returns from is on disk.

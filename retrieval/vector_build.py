@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.errors import StorageFailed
 from retrieval.schema import Vector
 from retrieval.search_store import Keys, SearchStore
 from retrieval.vector_file import Kind, MappedVectors, VectorFile, file_digest, refined, threads
@@ -123,6 +124,9 @@ def _write(exported: _Exported, folder: Path, name: str, kind: Kind) -> VectorFi
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.rename(folder / name)
+    except RuntimeError as error:
+        # So faiss tells of a full disk.
+        raise StorageFailed(f"{str(unfinished)!r} cannot be written: {error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
     path = folder / name

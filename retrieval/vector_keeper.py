@@ -128,7 +128,7 @@ class VectorKeeper:
         finally:
             store.close()
         sound = file.whole(path.parent) if suspect else file.present(path.parent)
-        if not sound or gone is None:
+        if not sound:
             return True
         return outside > max(self._plan.recent, file.count // 10) or len(gone) > file.count // 5
 

@@ -8,7 +8,6 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.filters import EVERYTHING
 from retrieval.schema import Vector
 from retrieval.search_store import Keys, SearchStore
 from retrieval.vector_file import (
@@ -63,9 +62,7 @@ class VectorIndex:
             self._recent.add_with_ids(vectors, keys)
             self._newest = int(keys[-1])
         self._removal, gone = store.removed_after(self._removal)
-        if gone is None:
-            self._keep_only(store.allowed(EVERYTHING))
-        elif len(gone):
+        if len(gone):
             self._recent.remove_ids(faiss.IDSelectorBatch(gone))
             self._bury(gone)
 
@@ -122,11 +119,6 @@ class VectorIndex:
         self._recent = faiss.IndexIDMap(faiss.IndexFlatIP(self._dimensions))
         self._newest = self._removal = 0
         self.damaged = False
-
-    def _keep_only(self, living: Keys) -> None:
-        held = faiss.vector_to_array(self._recent.id_map)
-        self._recent.remove_ids(faiss.IDSelectorBatch(np.setdiff1d(held, living)))
-        self._live = _bitmap(living)
 
     def _bury(self, gone: Keys) -> None:
         if self._mapped is None:

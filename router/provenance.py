@@ -23,10 +23,12 @@ class LoggedSource:
 class Provenance:
     """How an answer stood to its sources, in the words of `x_routing.grounding`, and which.
 
-    Of `sentences` that could be checked, `supported` were found in them.
+    Of `sentences` that could be checked, `supported` were found in them. `cache` says how a kept
+    answer was found again, in the words of `x_routing.cache`: its sources are those it cites.
     """
 
     grounding: str
     sentences: int = 0
     supported: int = 0
     sources: tuple[LoggedSource, ...] = ()
+    cache: str = ""

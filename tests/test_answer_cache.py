@@ -16,8 +16,11 @@ from experts.echo import EchoExpert
 from experts.generation import Chunk, FinishReason, Generation, Usage
 from orchestrator.answer_cache import AnswerCache
 from orchestrator.answer_store import FILE
+from orchestrator.decision_log import FILE as FILE_OF_LOG
+from orchestrator.decision_log import read_log
 from orchestrator.errors import CollegiumError
 from orchestrator.metrics import Metrics
+from orchestrator.recorder import Recorder
 from retrieval.document import Document
 from retrieval.index import Index
 
@@ -39,6 +42,26 @@ def test_the_same_question_gets_the_same_answer_with_its_citations(kept: Service
     assert finish.routing.grounding == first.routing.grounding
     assert finish.routing.decision_id != first.routing.decision_id
     assert len(expert.requests) == 1
+
+
+def test_the_log_of_decisions_tells_what_a_kept_answer_stands_on(
+    kept: Service, tmp_path: Path
+) -> None:
+    recorder = Recorder(kept.config, Metrics(), tmp_path / "log" / "decisions.sqlite")
+    pipeline = cached(kept, recorder=recorder)
+    for store in (True, True, False):
+        _, finish = ask(kept, pipeline, store=store)
+    recorder.close()
+    made, again, unkept = (row.provenance for row in read_log(tmp_path / "log" / FILE_OF_LOG))
+    assert made is not None and again is not None and unkept is not None
+    assert (made.cache, again.cache, unkept.cache) == ("", "exact", "exact")
+    assert (again.grounding, again.supported) == (made.grounding, made.supported)
+    (cited,) = finish.citations
+    assert [(s.passage_id, s.sha256, s.start, s.end) for s in again.sources] == [
+        (cited.passage_id, cited.sha256, cited.start, cited.end)
+    ]
+    assert {s.passage_id for s in again.sources} <= {s.passage_id for s in made.sources}
+    assert unkept.sources == ()
 
 
 def test_no_other_tenant_gets_it(kept: Service) -> None:

@@ -10,6 +10,7 @@ import pytest
 from in_process import REVERSED, Service, configuration, serving
 from kept_answers import cached
 
+from orchestrator import AsyncClient, Client, NotFound
 from orchestrator.gateway import Gateway
 from orchestrator.identity import READERS, Principal
 
@@ -53,6 +54,16 @@ def test_a_tenant_removes_its_answers_and_metrics_tell_of_them(http: httpx.Clien
     assert sent(http).headers["x-collegium-cache"] == "miss"
 
 
+async def test_the_sdk_removes_them_too(http: httpx.Client) -> None:
+    url = str(http.base_url)
+    with Client(url) as client:
+        sent(http)
+        assert (client.clear_cache(), client.clear_cache()) == (1, 0)
+    sent(http)
+    async with AsyncClient(url) as client:
+        assert await client.clear_cache() == 1
+
+
 class Foreign(Gateway):
     def _principal(self, _http: object) -> Principal:
         return READERS
@@ -68,5 +79,7 @@ def test_a_service_without_a_cache_says_so(encoder_dir: Path, tmp_path: Path) ->
     service = Service.open(configuration(encoder_dir, tmp_path))
     with serving(service.app()) as url:
         response = httpx.delete(f"{url}/v1/cache")
+        with Client(url) as client, pytest.raises(NotFound, match="keeps no answers"):
+            client.clear_cache()
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "cache_disabled"

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import faiss
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from retrieval import Document, Index, VectorFile, VectorPlan
+from retrieval.errors import StorageFailed
 from retrieval.vector_file import Kind, MappedVectors
 from retrieval.vector_keeper import KEPT
 
@@ -329,3 +331,15 @@ def test_approximate_similarities_are_refined_by_exact_vectors(tmp_path: Path) -
     exact = [float(TABLE[int(hit.document_id[1:])] @ TABLE[0]) for hit in hits]
     assert [hit.similarity for hit in hits] == pytest.approx(exact, abs=1e-5)
     assert len(rough) > 10
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_disk_that_is_full_is_told_without_a_traceback_of_faiss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, write = opened(tmp_path, FLAT), faiss.write_index
+    monkeypatch.setattr(
+        "retrieval.vector_build.faiss.write_index", lambda made, _path: write(made, "/dev/full")
+    )
+    with pytest.raises(StorageFailed, match="cannot be written"):
+        index.refresh("numbers")
