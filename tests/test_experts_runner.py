@@ -229,17 +229,24 @@ def test_half_precision_is_as_near_the_truth_as_transformers(base_dir: Path, dev
     assert (ours - truth).norm() < 0.03 * truth.norm()
 
 
+def test_one_of_the_packed_products_is_used_where_there_is_one() -> None:
+    expected = {Kernel.MKL, Kernel.ONEDNN} if torch.backends.mkldnn.is_available() else set(Kernel)
+    assert kernel_for(CPU, torch.float32, int8=False) in expected
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 16, 31, 64, 65, 200])
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_packed_projection_is_the_plain_one(rows: int, bias: bool) -> None:
-    if kernel_for(CPU, torch.float32, int8=False) is not Kernel.PACKED:
-        pytest.skip("no MKL on this machine")
+@pytest.mark.parametrize("kernel", [Kernel.MKL, Kernel.ONEDNN])
+def test_a_packed_projection_is_the_plain_one(kernel: Kernel, rows: int, bias: bool) -> None:
+    parts = {Kernel.MKL: torch.backends.mkl, Kernel.ONEDNN: torch.backends.mkldnn}
+    if not parts[kernel].is_available():
+        pytest.skip(f"no {kernel} on this machine")
     generator = torch.Generator().manual_seed(rows)
     weights = [torch.randn(n, 48, generator=generator) for n in (24, 8, 40)]
     biases = [torch.randn(len(w), generator=generator) if bias else None for w in weights]
     x = torch.randn(rows, 48, generator=generator)
     truth = torch.cat([linear(x, w, b) for w, b in zip(weights, biases, strict=True)], dim=1)
-    found = project_with(Kernel.PACKED, weights, biases)(x)
+    found = project_with(kernel, weights, biases)(x)
     torch.testing.assert_close(found, truth, atol=1e-4, rtol=1e-4)
 
 
