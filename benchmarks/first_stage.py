@@ -15,7 +15,7 @@ from router.router import Router
 from router.surface import SURFACE_DIMENSIONS
 
 NEVER, ALWAYS = 2.0, 1e-9
-SHARP = 1e-2
+SHARP = 1e-4
 
 
 def no_encoder(texts: Sequence[str]) -> Vector:

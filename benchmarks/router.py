@@ -84,11 +84,15 @@ class Bench:
         return 3 if self.quick else full
 
     def router(
-        self, encoder: Callable[[Sequence[str]], Vector], gate: Gate | None = None
+        self,
+        encoder: Callable[[Sequence[str]], Vector],
+        gate: Gate | None = None,
+        *,
+        first_stage: bool = False,
     ) -> Router:
         """A router over these experts, or over the labels of another gate."""
         experts = self.experts if gate is None else gate.labels
-        return Router(gate or self.gate, encoder, experts, self.generalist)
+        return Router(gate or self.gate, encoder, experts, self.generalist, first_stage=first_stage)
 
 
 def own_time(bench: Bench) -> Section:
@@ -251,7 +255,9 @@ def _known(vectors: dict[str, Vector]) -> Callable[[Sequence[str]], Vector]:
 SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "own_time": own_time,
     "gate": gate_alone,
-    "first_stage": lambda bench: first_stage(bench.router(no_encoder), prompts(), bench.rounds(40)),
+    "first_stage": lambda bench: first_stage(
+        bench.router(no_encoder, first_stage=True), prompts(), bench.rounds(40)
+    ),
     "thousand": thousand,
     "batched": batched,
 }
