@@ -20,16 +20,15 @@ from orchestrator.cache_config import CacheConfig
 from orchestrator.config_file import anchor, faults, over_default, read_yaml
 from orchestrator.deployment import DeploymentConfig, shared
 from orchestrator.expert_config import ConfigName, ExpertConfig
-from orchestrator.loopback import is_loopback
 from orchestrator.quality import GateConfig, Metric, default_gates
 from orchestrator.request import Grounding, Mode, Probability, Share
+from orchestrator.server_config import ServerConfig
 from orchestrator.strict_model import StrictModel, refuse
 
 DEFAULT_FILE = Path(__file__).with_name("default.yaml")
 
 _Positive = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0)]
-_Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class ConfigError(ValueError):
@@ -198,27 +197,6 @@ class TelemetryConfig(StrictModel):
     traces: bool = True
 
 
-class ServerConfig(StrictModel):
-    """Where the gateway listens, and Ray Serve's throughput switches.
-
-    `haproxy` puts Ray's bundled HAProxy in front: faster, but its ports 8404 and 9101 listen on
-    every interface, so it is off unless asked for. `keyless_writes` null: where `host` is loopback.
-    """
-
-    host: str = "127.0.0.1"
-    port: _Port = 8000
-    throughput_optimized: bool = True
-    haproxy: bool = False
-    request_timeout_s: _Seconds = 600.0
-    keyless_writes: bool | None = None
-    deployment: DeploymentConfig = DeploymentConfig()
-
-    @property
-    def lets_everyone_write(self) -> bool:
-        """Whether callers without a key may change collections over HTTP."""
-        return is_loopback(self.host) if self.keyless_writes is None else self.keyless_writes
-
-
 class Config(StrictModel):
     """The whole file."""
 
@@ -253,8 +231,7 @@ class Config(StrictModel):
 
     def deployed(self) -> Config:
         """The same for Serve alone, whose `http_options` say where it listens, not `host`."""
-        writes = {"keyless_writes": bool(self.server.keyless_writes)}
-        return self.model_copy(update={"server": self.server.model_copy(update=writes)})
+        return self.model_copy(update={"server": self.server.deployed()})
 
     @classmethod
     def load(cls, path: Path | None = None) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +16,7 @@ from orchestrator.errors import (
     UnsupportedMediaType,
     to_body,
 )
+from orchestrator.hosts import ANY, is_known
 from orchestrator.origin import is_foreign
 
 _JSON = "application/json"
@@ -25,25 +27,28 @@ _UPLOAD = re.compile(r"/v1/collections/[^/]+/documents/?")
 class Doorway:
     """Refuses bodies of a kind that is not read here or longer than the limit, declared or not.
 
-    Forms and deletions from a browser's page of another origin are refused as well; JSON a browser
-    sends there only after it was allowed to, and here nothing allows it.
+    So it does requests under a name that is not one of `hosts` (`orchestrator/hosts.py`). Forms and
+    deletions from a browser's page of another origin are refused as well; JSON a browser sends
+    there only after it was allowed to, and here nothing allows it.
 
     Bodies are JSON; documents may come as a form as well. What is uploaded is passed on as it
     arrives: who takes it in bounds how much of it lies in memory.
     """
 
-    def __init__(self, app: ASGIApp, limits: LimitsConfig) -> None:
-        self._app, self._limits = app, limits
+    def __init__(self, app: ASGIApp, limits: LimitsConfig, hosts: Sequence[str] = (ANY,)) -> None:
+        self._app, self._limits, self._hosts = app, limits, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry."""
-        if scope["type"] != "http" or scope["method"] not in ("POST", "DELETE"):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-        if scope["method"] == "POST":
+        if not is_known(headers.get("host", ""), self._hosts):
+            await _refuse(send, _misnamed(headers))
+        elif scope["method"] == "POST":
             await self._post(scope, receive, send, headers)
-        elif is_foreign(headers):
+        elif scope["method"] == "DELETE" and is_foreign(headers):
             await _refuse(send, _elsewhere(headers))
         else:
             await self._app(scope, receive, send)
@@ -112,6 +117,15 @@ class Doorway:
         return PayloadTooLarge(
             f"The body is over {self._limit(upload)} bytes: {what}.", param=param
         )
+
+
+def _misnamed(headers: dict[str, str]) -> PermissionDenied:
+    host = headers.get("host", "")[:200]
+    return PermissionDenied(
+        f"Nothing is served here under the name {host!r}. Use an address or localhost, or name it "
+        "in `server.allowed_hosts` of the service's configuration.",
+        param="host",
+    )
 
 
 def _elsewhere(headers: dict[str, str]) -> PermissionDenied:

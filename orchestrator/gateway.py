@@ -98,7 +98,8 @@ class Gateway:
         desk.install(app)
         CacheDesk(self._pipeline.cache, self._principal).install(app)
         install(app)
-        app.add_middleware(Doorway, limits=self._config.limits)
+        hosts = self._config.server.hosts
+        app.add_middleware(Doorway, limits=self._config.limits, hosts=hosts)
         app.add_middleware(Tally, metrics=self._metrics, routes=app.routes)
         return app
 

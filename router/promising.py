@@ -23,15 +23,19 @@ def is_apart(text: str, seed: int) -> bool:
 
 
 def make_promises(
-    gate: Gate, rows: Sequence[LabelledPrompt], encoder: Encoder, generalist: str, losses: LossTable
+    gate: Gate,
+    rows: Sequence[LabelledPrompt],
+    encoder: Encoder,
+    generalist: str,
+    losses: LossTable | None,
 ) -> dict[str, Any] | None:
     """What the metadata keep under `METADATA_KEY`; None where no row tells anything.
 
     Args:
         rows: that the gate was not fitted to; those without losses are left out.
     """
-    known = [row for row in rows if losses.of(row.text)]
-    if not known:
+    known = [row for row in rows if losses and losses.of(row.text)]
+    if losses is None or not known:
         return None
     probabilities = read(known, encoder).probabilities(gate, generalist)
     table = losses.matrix([row.text for row in known], gate.labels)

@@ -81,9 +81,7 @@ def train_gate(
     report = Report(
         trained_rows=len(split.fitted),
         rows_with_losses=sum(bool(losses and losses.of(row.text)) for row in split.fitted),
-        promises=None
-        if losses is None
-        else make_promises(calibrated, split.apart, memory, generalist, losses),
+        promises=make_promises(calibrated, split.apart, memory, generalist, losses),
         collapse=collapse(unseen.probabilities(calibrated, generalist)),
         calibration_rows=len(split.calibration),
         temperature=calibrated.temperature,

@@ -11,10 +11,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from orchestrator.config import Config, LimitsConfig, ServerConfig
+from orchestrator.config import Config, LimitsConfig
 from orchestrator.doorway import Doorway
+from orchestrator.hosts import is_known
 from orchestrator.identity import EVERYONE, READERS
 from orchestrator.origin import is_foreign
+from orchestrator.server_config import ServerConfig
 
 DOCUMENTS = "/v1/collections/c/documents"
 
@@ -98,6 +100,74 @@ def test_without_a_key_collections_are_written_on_loopback_only(
     server: dict[str, Any], allowed: bool
 ) -> None:
     assert ServerConfig.model_validate(server).lets_everyone_write == allowed
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "known"),
+    [
+        ("127.0.0.1:8000", (), True),
+        ("[::1]:8000", (), True),
+        ("10.1.2.3", (), True),
+        ("LOCALHOST:8000", (), True),
+        ("localhost.", (), True),
+        ("app.localhost:8000", (), True),
+        ("evil.example:8000", (), False),
+        ("localhost.evil.example", (), False),
+        ("127.0.0.1.evil.example", (), False),
+        ("evil.example@127.0.0.1.nip.io", (), False),
+        ("", (), False),
+        ("[", (), False),
+        ("collegium.example", ("Collegium.example",), True),
+        ("collegium.example:443", ("collegium.example",), True),
+        ("x.collegium.example", ("collegium.example",), False),
+        ("evil.example", ("*",), True),
+    ],
+)
+def test_a_name_is_known_if_it_is_nobodys_or_allowed(
+    host: str, allowed: tuple[str, ...], known: bool
+) -> None:
+    assert is_known(host, allowed) == known
+
+
+def test_a_page_that_calls_the_service_by_its_own_name_reaches_nothing() -> None:
+    everything = [Route("/{path:path}", reached, methods=["GET", "POST", "DELETE"])]
+    rebound = "http://evil.example:8000"
+    door = TestClient(Doorway(Starlette(routes=everything), LimitsConfig(), ()), rebound)
+    own = {"origin": rebound}
+    for response in (
+        door.get("/v1/collections", headers=own),
+        door.post("/v1/chat/completions", json={}, headers=own),
+        door.delete("/v1/collections/c", headers=own),
+    ):
+        assert response.status_code == 403
+        error = response.json()["error"]
+        assert error["param"] == "host"
+        assert "'evil.example:8000'" in error["message"]
+        assert "`server.allowed_hosts`" in error["message"]
+    assert door.get("/", headers={"host": "localhost:8000"}).is_success
+
+
+@pytest.mark.parametrize(
+    ("server", "hosts"),
+    [
+        ({}, ()),
+        ({"host": "0.0.0.0"}, ("*",)),
+        ({"host": "0.0.0.0", "allowed_hosts": ["a.example"]}, ("a.example",)),
+        ({"allowed_hosts": ["a.example"]}, ("a.example",)),
+    ],
+)
+def test_only_on_loopback_are_names_refused_unasked(
+    server: dict[str, Any], hosts: tuple[str, ...]
+) -> None:
+    assert ServerConfig.model_validate(server).hosts == hosts
+
+
+def test_a_chart_answers_to_every_name_unless_it_says_otherwise() -> None:
+    config = Config.load()
+    assert config.server.hosts == ()
+    assert config.deployed().server.hosts == ("*",)
+    named = config.server.model_copy(update={"allowed_hosts": ("a.example",)})
+    assert config.model_copy(update={"server": named}).deployed().server.hosts == ("a.example",)
 
 
 def test_what_serve_deploys_listens_who_knows_where() -> None:
