@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from router.conformal import METADATA_KEY
 from router.gate import METADATA_FILE, WEIGHTS_FILE, Gate
 
 CARD_FILE = "README.md"
@@ -35,6 +36,16 @@ def write_derived_card(gate: Gate, source: Path, folder: Path) -> None:
     # Of a source that is such a gate itself, what was done before is told by this one's head.
     rest = rest.split(_ORIGIN, 1)[-1]
     (folder / CARD_FILE).write_text(_derived_head(gate) + _ORIGIN + rest, encoding="utf-8")
+
+
+def write_promised_card(gate: Gate, source: Path, folder: Path) -> None:
+    """Write card and licence of the gate in `source` with the promises that `gate` bears now."""
+    if folder.resolve() != source.resolve() and (source / LICENSE_FILE).is_file():
+        shutil.copyfile(source / LICENSE_FILE, folder / LICENSE_FILE)
+    card = source / CARD_FILE
+    told = card.read_text(encoding="utf-8") if card.is_file() else ""
+    text = told.split(_PROMISES, 1)[0].rstrip("\n") + _PROMISES + _promises(gate)
+    (folder / CARD_FILE).write_text(text, encoding="utf-8")
 
 
 def is_share_alike(gate: Gate) -> bool:
@@ -89,6 +100,24 @@ everyday questions in other languages, and none that belong to both law and code
 
 
 _ORIGIN = "\n\n## The trained gate\n\n"
+_PROMISES = "\n\n## Promises\n\n"
+
+
+def _promises(gate: Gate) -> str:
+    found = gate.metadata[METADATA_KEY]
+    lines = [
+        f"| {alpha} | {'cannot be promised' if least is None else f'{least:.4f}'} |"
+        for alpha, least in found["thresholds"].items()
+    ]
+    return f"""Made by `collegium train promises` with the experts' losses on {found["rows"]}
+prompts that the gate was not fitted to and leads to an expert. `router.max_risk` is the share of
+such requests whose regret may be over {found["epsilon"]:g} nats a token. Experts that were trained
+on these prompts lose more on others.
+
+| max_risk | the gate must be this sure |
+|---|---|
+{chr(10).join(lines)}
+"""
 
 
 def _derived_head(gate: Gate) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_router_training import prompts, word_vectors
 
+from router.card import write_promised_card
 from router.conformal import METADATA_KEY, promised_confidence
 from router.dataset import DatasetError, LabelledPrompt, fingerprint
 from router.gate import Gate
@@ -50,6 +51,25 @@ def test_experts_that_lose_least_where_the_gate_leads_are_promised(
     apart = [row for row in rows if is_apart(row.text, 0)]
     lead = [router.route([("user", row.text)]).candidates[0].name for row in apart]
     assert again.metadata[METADATA_KEY]["rows"] == sum(name != "general" for name in lead)
+
+
+def test_the_card_tells_the_promises_of_now_and_only_them(
+    gate: Gate, rows: list[LabelledPrompt], tmp_path: Path
+) -> None:
+    source, folder = tmp_path / "a", tmp_path / "b"
+    gate.save(source)
+    (source / "README.md").write_text("# Gate\n\nAs it was.\n")
+    (source / "LICENSE").write_text("Terms.\n")
+    for place, right in ((folder, False), (folder, True)):
+        losses = table(rows, right=right)
+        promised = with_promises(gate, rows, word_vectors, "general", losses)
+        promised.save(place)
+        write_promised_card(promised, source if not right else folder, place)
+    card = (folder / "README.md").read_text()
+    assert card.startswith("# Gate\n\nAs it was.\n\n## Promises\n")
+    assert card.count("## Promises") == 1
+    assert "| 0.2 | 0.0000 |" in card and "| 0.2 | cannot" not in card
+    assert (folder / "LICENSE").read_text() == "Terms.\n"
 
 
 def test_nothing_is_promised_of_experts_that_lose_most_there(

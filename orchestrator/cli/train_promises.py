@@ -43,7 +43,7 @@ def train_promises(
 
     An expert that was trained again loses other amounts than before: the gate may stay, its
     promises may not. Only rows that the gate was not fitted to are read; name the files it was
-    trained on.
+    trained on. Experts that were trained on them too look better there than elsewhere.
 
     \b
     collegium train losses --apart --data code.jsonl --data legal.jsonl --out losses.jsonl
@@ -52,7 +52,7 @@ def train_promises(
     """
     from experts.store import ModelError, ModelStore
     from retrieval.encoder import Encoder
-    from router.card import write_derived_card
+    from router.card import write_promised_card
     from router.conformal import METADATA_KEY
     from router.dataset import DatasetError, read_prompts
     from router.gate import Gate, GateError
@@ -70,8 +70,7 @@ def train_promises(
         memory = remember(rows, encoder.encode, name, cache, bar)
         promised = with_promises(gate, rows, memory, generalist, table)
         promised.save(folder)
-        if folder.resolve() != source.resolve():
-            write_derived_card(promised, source, folder)
+        write_promised_card(promised, source, folder)
     _show(promised.metadata[METADATA_KEY])
     err.print(f"{folder}: gate {promised.version}", soft_wrap=True)
 
