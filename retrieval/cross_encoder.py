@@ -50,7 +50,8 @@ class CrossEncoder:
         tokens = self._tokenizer.encode_batch(pairs)
         scores = np.empty(len(passages), dtype=np.float32)
         with self._lock, limited_threads(self._threads), torch.inference_mode():
-            for rows in batches([len(encoding.ids) for encoding in tokens]):
+            lengths = [len(encoding.ids) for encoding in tokens]
+            for rows in batches(lengths, self._device.type):
                 filler = self._model.config.pad_token_id or 0
                 inputs = padded([tokens[row] for row in rows], filler, self._device)
                 if getattr(self._model.config, "type_vocab_size", 0) < 2:

@@ -110,7 +110,8 @@ class Encoder:
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         tokens = self._tokenizer.encode_batch([valid_unicode(text) for text in texts])
         with self._lock, limited_threads(self._threads), torch.inference_mode():
-            for rows in batches([len(encoding.ids) for encoding in tokens]):
+            lengths = [len(encoding.ids) for encoding in tokens]
+            for rows in batches(lengths, self._device.type):
                 vectors[rows] = self._forward([tokens[row] for row in rows])
         return Embeddings(vectors, sum(len(encoding.ids) for encoding in tokens))
 

@@ -15,7 +15,11 @@ from tokenizers import Encoding, Tokenizer
 from retrieval.errors import InvalidEncoder
 
 BATCH_TOKENS = 4096
-"""Padded tokens of one forward pass; bounds memory and the cost of padding."""
+"""Padded tokens of one forward pass; bounds memory."""
+
+PADDING_TOKENS = {"cpu": 64}
+"""Padding that takes about as long as another pass, by the kind of device; elsewhere passes of few
+tokens leave the device idle."""
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 """What every model folder holds."""
@@ -74,15 +78,22 @@ def valid_unicode(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the places of texts of these lengths, batched by length to `BATCH_TOKENS`."""
+def batches(lengths: Sequence[int], device: str) -> Iterator[list[int]]:
+    """Yield the places of texts of these lengths, batched by length.
+
+    A batch has at most `BATCH_TOKENS`, and less padding than costs another pass on this kind of
+    device ("cpu", "cuda").
+    """
+    most = PADDING_TOKENS.get(device, BATCH_TOKENS)
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
     batch: list[int] = []
+    told = 0
     for row in order:
         # Rows come in growing length, so the newest one sets the padded width.
-        if batch and lengths[row] * (len(batch) + 1) > BATCH_TOKENS:
+        width, told = lengths[row] * (len(batch) + 1), told + lengths[row]
+        if batch and (width > BATCH_TOKENS or width - told > most):
             yield batch
-            batch = []
+            batch, told = [], lengths[row]
         batch.append(row)
     if batch:
         yield batch

@@ -13,6 +13,7 @@ import torch
 from retrieval import Document, Encoder, Index, InvalidEncoder, RetrievalError
 from retrieval import errors as retrieval_errors
 from retrieval.encoder import MAX_TOKENS
+from retrieval.model_folder import BATCH_TOKENS, batches
 
 TEXTS = [
     "A short text.",
@@ -60,6 +61,26 @@ def test_the_number_of_torch_threads_is_left_alone(encoder: Encoder) -> None:
     before = torch.get_num_threads()
     encoder.encode(["text"])
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 128, 1000])
+def test_batches_hold_every_text_once_within_their_bounds(count: int) -> None:
+    lengths = np.random.default_rng(count).integers(2, 257, count).tolist()
+    for device, padding in (("cpu", 64), ("cuda", BATCH_TOKENS)):
+        found = list(batches(lengths, device))
+        assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))
+        for batch in found:
+            told = [lengths[row] for row in batch]
+            width = max(told) * len(told)
+            assert width <= BATCH_TOKENS
+            assert width - sum(told) <= padding
+
+
+def test_one_long_text_does_not_widen_the_short_ones() -> None:
+    lengths = [16] * 15 + [52]
+    assert list(batches(lengths, "cpu")) == [list(range(15)), [15]]
+    # A GPU does them at once in the time of one.
+    assert list(batches(lengths, "cuda")) == [list(range(16))]
 
 
 @pytest.mark.models
