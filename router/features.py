@@ -5,12 +5,13 @@ Two blocks, computed once a request: the sentence vector of a text (meaning) and
 where an English sentence encoder cannot.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from router.address import without_address
 from router.parts import clean, parts
 from router.surface import SURFACE_DIMENSIONS, surface
 
@@ -34,12 +35,13 @@ class Features:
     """What the gate reads: unit `vectors` [parts, d] and `surfaces` [parts, SURFACE_DIMENSIONS].
 
     A row for every part of the message that is answered (`router.parts`). `said` is that message,
-    for a policy that minds its length.
+    for a policy that minds its length. Lines of it that name an expert may be left `aside`.
     """
 
     vectors: Vector
     surfaces: Vector
     said: str = ""
+    aside: bool = False
 
     @property
     def vector(self) -> Vector:
@@ -77,13 +79,15 @@ class Skim:
 
     `texts` are the parts of the message that is answered and then, where there is one, the history,
     `surfaces` [texts, SURFACE_DIMENSIONS] theirs. The message has a `share` of what is read, 1
-    without a history.
+    without a history. `whole` is there where lines that name an expert were left aside, and holds
+    them.
     """
 
     texts: tuple[str, ...]
     surfaces: Vector
     share: float
     said: str
+    whole: "Skim | None" = None
 
     @property
     def alone(self) -> bool:
@@ -93,26 +97,36 @@ class Skim:
     def read(self, encoder: Encoder) -> Features:
         """Return the features; one call of the encoder."""
         vectors = np.asarray(encoder(list(self.texts)), dtype=np.float32)
+        aside = self.whole is not None
         if self.share == 1.0:
-            return Features(vectors, self.surfaces, self.said)
+            return Features(vectors, self.surfaces, self.said, aside)
         # Every part stands in the light of the same history.
         mixed = [
             self.share * found[:-1] + (1.0 - self.share) * found[-1:]
             for found in (vectors, self.surfaces)
         ]
-        return Features(np.stack([_unit(row) for row in mixed[0]]), mixed[1], self.said)
+        return Features(np.stack([_unit(row) for row in mixed[0]]), mixed[1], self.said, aside)
 
 
-def skim(messages: Sequence[tuple[str, str]]) -> Skim:
+def skim(messages: Sequence[tuple[str, str]], names: Set[str] = frozenset()) -> Skim:
     """Return what can be read of a conversation of (role, text) pairs without an encoder.
 
-    Raises `ConversationError` where no message has text.
+    Lines of the last message that name an expert are left aside; `names` come from
+    `address.spoken`. Raises `ConversationError` where no message has text.
     """
     (last, share), *history = shares(messages)
-    texts = (*parts(last), *(text for text, _ in history))
-    surfaces = np.stack([surface(text) for text in texts])
     said = next((text for role, text in reversed(messages) if role == "user"), "")
-    return Skim(texts, surfaces, share, said)
+    before = [text for text, _ in history]
+    bare = without_address(last, names) if names else last
+    if bare == last:
+        return _skimmed(last, before, share, said)
+    whole = _skimmed(last, before, share, said)
+    return replace(_skimmed(bare, before, share, said), whole=whole)
+
+
+def _skimmed(last: str, before: Sequence[str], share: float, said: str) -> Skim:
+    texts = (*parts(last), *before)
+    return Skim(texts, np.stack([surface(text) for text in texts]), share, said)
 
 
 def featurize(messages: Sequence[tuple[str, str]], encoder: Encoder) -> Features:

@@ -12,7 +12,6 @@ from router.comparison_log import LOG_FOLDER, ComparisonLog
 from router.counts import Count, Counts
 from router.decision import Decision
 from router.exploration import explore, may_explore
-from router.features import skim
 from router.follower import POLL_S, RETRY_S, Follower
 from router.gate import Gate
 from router.observer import Observer, Sight
@@ -78,7 +77,7 @@ class LiveRouter:
         started = time.perf_counter()
         cast = self._follower.cast
         role, router = cast.acting(key)
-        perusal = Perusal(skim(messages), overrides, situation, router)
+        perusal = Perusal(router.skim(messages), overrides, situation, router)
         explores = self._exploration > 0.0 and may_explore(overrides, situation)
         # A probe is there to find an encoder that fails.
         decision = perusal.decide(router, started, whole=explores or not key)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from router.address import spoken
 from router.chances import Chances, Roster
 from router.decision import Decision, Stage
 from router.evidence import Scale, SecondStage
@@ -21,6 +22,7 @@ from router.situation import CALM, Situation
 
 NO_OVERRIDES = Overrides()
 SETTLED = "the text's script and spelling alone make the first stage sure of it"
+ASIDE = "lines that name an expert were left aside"
 
 
 class Router:
@@ -61,7 +63,7 @@ class Router:
         # needs the vector anyway.
         self._first_stage = first_stage and self.policy.max_risk is None and scale is None
         self._version = gate.version
-        self._roster = Roster(self.experts)
+        self._roster, self._names = Roster(self.experts), spoken(self.experts)
         places, heir = self._roster.places, self._roster.places[generalist]
         # A label that no expert bears leaves its probability to the generalist.
         self._heirs = np.array([places.get(label, heir) for label in gate.labels], dtype=np.int64)
@@ -90,19 +92,32 @@ class Router:
         `GateError` where the encoder is not the gate's.
         """
         started = time.perf_counter()
-        skimmed = skim(messages)
+        skimmed = self.skim(messages)
         settled = self.settle(skimmed, overrides, situation, started)
         if settled is not None:
             return settled
-        return self.decide(skimmed.read(self._encoder), overrides, situation, started)
+        return self.decide(self.read(skimmed), overrides, situation, started)
 
-    def read(self, messages: Sequence[tuple[str, str]] | Skim) -> Features:
-        """Return the features of a conversation, which every version of the router reads alike.
+    def skim(self, messages: Sequence[tuple[str, str]]) -> Skim:
+        """Return what can be read of a conversation without the encoder.
 
         Raises `ConversationError` where there is no text.
         """
-        skimmed = messages if isinstance(messages, Skim) else skim(messages)
-        return skimmed.read(self._encoder)
+        return skim(messages, self._names)
+
+    def read(self, messages: Sequence[tuple[str, str]] | Skim) -> Features:
+        """Return the features of a conversation, which other versions of the router can judge too.
+
+        Lines that name an expert are read where the policy's `min_confidence` is not reached by the
+        rest.
+        Raises `ConversationError` where there is no text.
+        """
+        skimmed = messages if isinstance(messages, Skim) else self.skim(messages)
+        features = skimmed.read(self._encoder)
+        whole, least = skimmed.whole, self.policy.min_confidence
+        if whole is not None and self._probabilities(features).array.max() < least:
+            features = whole.read(self._encoder)
+        return features
 
     def settle(
         self,
@@ -130,7 +145,8 @@ class Router:
         if verdict.abstained or list(verdict.weights) != [sure]:
             return None
         elapsed = time.perf_counter() - begun
-        reason = f"{verdict.reason}; {SETTLED}"
+        aside = [ASIDE] if skimmed.whole else []
+        reason = "; ".join([verdict.reason, SETTLED, *aside])
         return self._decision(replace(verdict, reason=reason), None, elapsed, "first")
 
     def decide(
@@ -147,12 +163,13 @@ class Router:
         begun = time.perf_counter() if started is None else started
         leaning = self._lean(self._probabilities(features), features, overrides, situation)
         verdict = self._decide(leaning.probabilities, overrides, situation)
-        noted = replace(verdict, reason="; ".join([verdict.reason, *leaning.notes]))
+        notes = (*leaning.notes, ASIDE) if features.aside else leaning.notes
+        noted = replace(verdict, reason="; ".join([verdict.reason, *notes]))
         elapsed = time.perf_counter() - begun
         decision = self._decision(noted, features.vector, elapsed, "gate")
         if self._scale is None:
             return decision
-        return replace(decision, second=SecondStage(self.policy, self._scale, leaning.notes))
+        return replace(decision, second=SecondStage(self.policy, self._scale, notes))
 
     def _decide(
         self, probabilities: Mapping[str, float], overrides: Overrides, situation: Situation
