@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from experts.generation import Usage
 from orchestrator.errors import CollegiumError, Overloaded
 from orchestrator.metrics import Metrics
+from orchestrator.presence import CallerGone
 from orchestrator.wire import RoutingReport
 
 
@@ -41,7 +42,7 @@ class Admission:
         except CollegiumError as error:
             status = str(error.status)
             raise
-        except (asyncio.CancelledError, GeneratorExit):
+        except (asyncio.CancelledError, GeneratorExit, CallerGone):
             # Whoever asked went away.
             status = "499"
             raise

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -51,7 +51,8 @@ _Result = TypeVar("_Result")
 class Inquiry:
     """A decided task: who would answer it, and from which collections.
 
-    `report` is what `x_routing` says of the decision alone.
+    `report` is what `x_routing` says of the decision alone. `before` are the collections' versions
+    before they were searched, None where they have not been.
     """
 
     task: Task
@@ -61,6 +62,7 @@ class Inquiry:
     report: RoutingReport
     timings: Timings
     trace: Carrier
+    before: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class _Visit:
     """What the cache knows of an inquiry; `found` is what it answers."""
 
     key: CacheKey
+    versions: Mapping[str, str]
     kind: str = "miss"
     found: KeptAnswer | None = None
     vector: Vector | None = None
@@ -136,25 +139,27 @@ class AnswerCache:
         steady = sampling.temperature == 0 or sampling.seed is not None or self._settings.sampled
         if task.cache is CacheUse.SKIP or not steady:
             return None
-        versions = await self._versions(inquiry)
+        before = inquiry.before
+        versions = await self._versions(inquiry) if before is None else _of(inquiry, before)
         if versions is None:
             return None
         key = CacheKey.of(task, inquiry.decision, inquiry.team, versions, self._service)
         if task.cache is CacheUse.REFRESH:
-            return _Visit(key, vector=await self._vector(task, key))
+            return _Visit(key, versions, vector=await self._vector(task, key))
         if self._settings.exact:
             tenant = task.principal.tenant
             found = await self._read(lambda: self._store.find(key.exact, tenant))
             if found is not None:
-                return _Visit(key, "exact", found)
-        return await self._alike(task, key)
+                return _Visit(key, versions, "exact", found)
+        return await self._alike(task, _Visit(key, versions))
 
-    async def _alike(self, task: Task, key: CacheKey) -> _Visit:
-        vector, kin, tenant = await self._vector(task, key), key.kin, task.principal.tenant
+    async def _alike(self, task: Task, bare: _Visit) -> _Visit:
+        vector, kin = await self._vector(task, bare.key), bare.key.kin
+        tenant = task.principal.tenant
         if vector is None or kin is None:
-            return _Visit(key)
+            return bare
         verdict = await self._try(lambda: self._semantic.consider(kin, tenant, vector))
-        miss = _Visit(key, vector=vector, verdict=verdict)
+        miss = replace(bare, vector=vector, verdict=verdict)
         if verdict is None or not verdict.serves:
             return miss
         found = await self._fetch(verdict, tenant)
@@ -187,10 +192,16 @@ class AnswerCache:
                 pieces.append((event.text, event.logprobs))
                 yield replace(event, cache=visit.kind)
             else:
-                if inquiry.task.store and event.routing.reason == inquiry.report.reason:
+                if await self._may_keep(inquiry, visit, event):
                     await self._keep(inquiry.task, visit, tuple(pieces), event)
                 routing = event.routing.model_copy(update={"cache": _report(visit, 0)})
                 yield replace(event, routing=routing)
+
+    async def _may_keep(self, inquiry: Inquiry, visit: _Visit, finish: Finish) -> bool:
+        if not inquiry.task.store or finish.routing.reason != inquiry.report.reason:
+            return False
+        # An answer from what was there before, or since, is none from what the key names.
+        return await self._versions(inquiry) == visit.versions
 
     async def _keep(
         self, task: Task, visit: _Visit, pieces: tuple[Piece, ...], finish: Finish
@@ -214,19 +225,30 @@ class AnswerCache:
     async def _vector(self, task: Task, key: CacheKey) -> Vector | None:
         if key.kin is None or not self._settings.semantic.enabled:
             return None
-        (vector,) = await self._retriever.embed([task.query])
+        try:
+            (vector,) = await self._retriever.embed([task.query])
+        except ExpertError as error:
+            # It costs a hit; whoever needs the Retriever for the answer is told.
+            logger.warning("%s is compared with no kept answer: %s", task.id, error)
+            return None
         return np.asarray(vector, np.float32)
 
-    async def _versions(self, inquiry: Inquiry) -> Mapping[str, str] | None:
-        if not inquiry.collections:
+    async def versions(
+        self, task: Task, collections: Sequence[str], trace: Carrier
+    ) -> Mapping[str, str] | None:
+        """What these collections hold now, by digests; None where that cannot be told."""
+        if not collections:
             return {}
         try:
-            errand = ContentVersions(inquiry.collections)
-            return await self._retriever.tend(errand, inquiry.trace)
+            return await self._retriever.tend(ContentVersions(tuple(collections)), trace)
         except (RetrievalError, ExpertError) as error:
             # Whoever searches there is told, if the collection is needed at all.
-            logger.warning("%s is not looked up: %s", inquiry.task.id, error)
+            logger.warning("%s is not looked up: %s", task.id, error)
             return None
+
+    async def _versions(self, inquiry: Inquiry) -> Mapping[str, str] | None:
+        found = await self.versions(inquiry.task, inquiry.collections, inquiry.trace)
+        return None if found is None else _of(inquiry, found)
 
     async def _fetch(self, verdict: Verdict, tenant: str) -> KeptAnswer | None:
         return await self._read(lambda: self._store.fetch(verdict.likeness.answer, tenant))
@@ -255,6 +277,11 @@ class AnswerCache:
                 self._told.add(words)
                 logger.error("the answer cache cannot be used: %s", words)
             return None
+
+
+def _of(inquiry: Inquiry, found: Mapping[str, str]) -> Mapping[str, str]:
+    # One that does not exist is in the key too: its 404 is no answer of the others.
+    return {name: found.get(name, "") for name in inquiry.collections}
 
 
 def _report(visit: _Visit, saved: int) -> RoutedCache:

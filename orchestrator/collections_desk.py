@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
 from opentelemetry.trace import Span
+from starlette.requests import ClientDisconnect
 
 from experts.generation import ExpertError
 from orchestrator.collection_wire import (
@@ -32,36 +34,28 @@ from orchestrator.errands import (
     Errand,
     FetchDocument,
     Found,
+    Ingest,
     ListCollections,
     ListDocuments,
     Remove,
     SearchPassages,
 )
 from orchestrator.errors import (
-    CollegiumError,
     ExpertUnavailable,
-    InternalError,
     InvalidRequest,
     NotFound,
     Overloaded,
     PermissionDenied,
-    Unprocessable,
 )
 from orchestrator.identity import Principal
 from orchestrator.ports import RetrieverPort
+from orchestrator.presence import CallerGone
+from orchestrator.retrieval_fault import told
 from orchestrator.tally import leave_to_admission
 from orchestrator.telemetry import Carrier, carrier, incoming
 from orchestrator.upload import read_upload, upload_schema
 from retrieval.collection import CollectionInfo
-from retrieval.errors import (
-    CollectionBusy,
-    EncoderMismatch,
-    InvalidName,
-    InvalidQuery,
-    MissingCollection,
-    MissingDocument,
-    RetrievalError,
-)
+from retrieval.errors import MissingCollection, RetrievalError
 from retrieval.ingestion import FileResult
 
 _ROOT = "/v1/collections"
@@ -162,7 +156,7 @@ class CollectionsDesk:
         leave_to_admission(http.scope)
         asked = {"collegium__tenant": principal.tenant, "collegium__collections": [name]}
         async with self._uploads, self._enter(_DOCUMENTS, incoming(http.headers), **asked) as span:
-            errand = await read_upload(http, name, self._limits.max_upload_files)
+            errand = await self._arrived(http, name)
             results = await self._tend(errand, http, carrier(span))
             span.set_attribute("collegium.passages_written", sum(r.passages for r in results))
         return _report(name, results)
@@ -177,6 +171,22 @@ class CollectionsDesk:
             errand = SearchPassages(name, body.query, body.top_k, condition)
             found = await self._tend(errand, http, carrier(span))
         return SearchResults(data=[PassageHit(**asdict(passage)) for passage in found])
+
+    async def _arrived(self, http: Request, name: str) -> Ingest:
+        """The upload, once all of it is here: it holds a place, so it is not waited for long."""
+        longest = self._limits.upload_seconds
+        try:
+            async with asyncio.timeout(longest):
+                return await read_upload(http, name, self._limits.max_upload_files)
+        except TimeoutError as error:
+            late = InvalidRequest(
+                f"The body did not arrive within {longest:g} s: send fewer files at once.",
+                code="upload_too_slow",
+            )
+            late.status = HTTPStatus.REQUEST_TIMEOUT
+            raise late from error
+        except ClientDisconnect as error:
+            raise CallerGone from error
 
     def _readable(self, name: str, http: Request) -> Principal:
         principal = self._principal(http)
@@ -232,20 +242,6 @@ def _for_caller(name: str) -> Iterator[None]:
     except MissingCollection as error:
         raise _missing(name) from error
     except RetrievalError as error:
-        raise _told(error) from error
+        raise told(error) from error
     except ExpertError as error:
         raise ExpertUnavailable(str(error), retry_after=2.0) from error
-
-
-def _told(error: RetrievalError) -> CollegiumError:
-    if isinstance(error, MissingDocument):
-        return NotFound(str(error), param="document_id", code="document_not_found")
-    if isinstance(error, InvalidName):
-        return InvalidRequest(str(error), param="name")
-    if isinstance(error, InvalidQuery):
-        return InvalidRequest(str(error), param="query")
-    if isinstance(error, CollectionBusy):
-        return Overloaded(str(error), retry_after=5.0)
-    if isinstance(error, EncoderMismatch):
-        return Unprocessable(str(error))
-    return InternalError(str(error))

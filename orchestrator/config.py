@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, PositiveFloat, ValidationError
 from pydantic_core import PydanticCustomError
 
 from orchestrator import consistency
@@ -174,6 +174,7 @@ class LimitsConfig(StrictModel):
     max_embedding_inputs: _Positive = 256
     max_upload_bytes: _Positive = 33_554_432
     max_upload_files: _Positive = 256
+    upload_seconds: PositiveFloat = 120.0
 
 
 class FeedbackConfig(StrictModel):

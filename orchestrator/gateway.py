@@ -199,7 +199,9 @@ class Gateway:
     def _accepted(self, body: ChatRequest, http: Request, session: str | None) -> Task:
         task = accept(body, self._principal(http), self._config, session)
         leave_to_admission(http.scope)
-        return replace(task, cache=cache_use(task.cache, http.headers.get("cache-control")))
+        return replace(
+            task, cache=cache_use(task.cache, ",".join(http.headers.getlist("cache-control")))
+        )
 
     def _encoder(self, body: EmbeddingsRequest) -> str:
         """The encoder's name, if it can serve the request."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -19,6 +19,7 @@ from orchestrator.librarian import Librarian
 from orchestrator.ports import RetrieverPort, RouterPort
 from orchestrator.recorder import Recorder
 from orchestrator.report import describe, report
+from orchestrator.retrieval_fault import told
 from orchestrator.sources import Sources
 from orchestrator.speaking import Speaker, Speech, for_caller
 from orchestrator.surroundings import Surroundings
@@ -72,6 +73,7 @@ class Pipeline:
             CollegiumError: of the kind that the caller should see.
         """
         timings = Timings(task.started)
+        before = await self._before(task, trace)
         decision, findings = await self._decide(task, timings, trace, "chat")
         self._surroundings.remember(task, decision)
         team = self._team(task, decision)
@@ -79,13 +81,21 @@ class Pipeline:
         if self.cache is not None:
             decided = report(task, decision, team, Outcome(team.mode), None, timings.marks)
             names = tuple(self._librarian.shelves(task, decision.chosen))
-            inquiry = Inquiry(task, decision, team, names, decided, timings, trace)
+            held = before if findings is not None else None
+            inquiry = Inquiry(task, decision, team, names, decided, timings, trace, held)
             events = self.cache.through(inquiry, events)
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Finish) and event.given_again and self._recorder is not None:
                     self._recorder.given_again(task, event)
                 yield event
+
+    async def _before(self, task: Task, trace: Carrier) -> Mapping[str, str] | None:
+        """What the collections hold before a search has its say in the decision."""
+        if self.cache is None or not self._config.router.evidence:
+            return None
+        names = self._librarian.shelves(task, self._librarian.candidates(task))
+        return await self.cache.versions(task, names, trace)
 
     async def _write(
         self,
@@ -201,7 +211,10 @@ class Pipeline:
     ) -> Sources:
         names = self._librarian.shelves(task, decision.chosen)
         if findings is None:
-            findings = await self._search(task, decision, names, trace)
+            try:
+                findings = await self._search(task, decision, names, trace)
+            except RetrievalError as error:
+                raise told(error, "routing.collections") from error
         passages = self._librarian.pick(task, findings, names)
         sources = self._speaker.sources(task, team, passages)
         timings.mark("retrieve")

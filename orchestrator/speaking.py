@@ -133,7 +133,8 @@ class Speaker:
         async with aclosing(self._combined(speech, trace)) as chunks:
             async for chunk in chunks:
                 speech.said.append(chunk.text)
-                text = await marker.feed(chunk.text, final=chunk.finish_reason is not None)
+                with for_caller():
+                    text = await marker.feed(chunk.text, final=chunk.finish_reason is not None)
                 yield replace(chunk, text=text)
 
     async def _combined(self, speech: Speech, trace: Carrier) -> AsyncGenerator[Chunk, None]:

@@ -80,7 +80,7 @@ class Attributor:
         self._support = Support(passages, encoder, question)
         self._tally = Tally()
         self._reader = MarkdownReader()
-        self._stripper = MarkStripper(max(len(passages), _MODEL_NUMBERS))
+        self._stripper = MarkStripper(max(len(passages), _MODEL_NUMBERS), len(passages))
         self._numbers: dict[int, int] = {}
         self._citations: list[Citation] = []
         self._sentence = ""

@@ -202,7 +202,8 @@ def _cut(text: str, start: int, end: int, limit: int) -> int:
     space = max(text.rfind(" ", start + 1, cut), text.rfind("\n", start + 1, cut))
     if space > start + (cut - start) // 2:
         return space
-    # A base character keeps its combining marks.
-    while cut > start + 1 and unicodedata.combining(text[cut]):
-        cut -= 1
-    return cut
+    # A base character keeps its combining marks, unless there is nothing else.
+    whole = cut
+    while whole > start + 1 and unicodedata.combining(text[whole]):
+        whole -= 1
+    return whole if whole > start + 1 else cut

@@ -120,7 +120,7 @@ class Collection:
         """Return a digest of all documents and of how they are searched."""
         with self._current_snapshot():
             self._content = self._content or self._store.content_version()
-        return self._content
+            return self._content
 
     def rank(
         self,

@@ -133,9 +133,9 @@ class Ingestion:
             self._read(original, sha256)
 
     def _add_document(self, document: Document) -> None:
-        if not self._owners.claim_alone(document.id):
-            error = UnreadableSource(f"The id {document.id!r} was given twice.")
-            self._refuse(document.id, error)
+        refusal = self._owners.claim_alone(document.id)
+        if refusal:
+            self._refuse(document.id, UnreadableSource(refusal))
             return
         try:
             written = self._intake.add(document)

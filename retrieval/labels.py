@@ -14,7 +14,7 @@ from retrieval.errors import InvalidDocument
 from retrieval.original import Original
 from retrieval.readers.content import Content
 
-READERS_VERSION = 2
+READERS_VERSION = 3
 """Raised when readers make other documents of the same file, so that files are read again."""
 
 

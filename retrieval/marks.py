@@ -2,7 +2,8 @@
 
 Such a mark may be a number that the model made up, so none is trusted: `[1]`, `[^2]`,
 `[1, 3]`, `[2][4]` and `【1†source】` go, with the space before them. What indexes an
-expression stays: `[0]`, `x[1]`, `sys.argv[1]`, `rows[1] =`, and everything in code.
+expression stays: `[0]`, `x[1]`, `sys.argv[1]`, `rows[1] =`, and so does what is a list:
+`len([1, 2])`, `x = [1, 2]`, several numbers of which one was never shown; and everything in code.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ _MARK = re.compile(r"\[\^?[1-9]\d?(?: ?[,;–-] ?\^?[1-9]\d?)*\]|【\d{1,2}[^】
 _PREFIX = re.compile(r"\[(?:\^?(?:[1-9][\d^,;– -]{0,24})?)?|【(?:\d[^】\n]{0,26})?")
 _EXPRESSION = re.compile(r"[\w.\])]+$")
 _PLAIN_WORD = re.compile(r"[^\W\d_]{2,}")
+_BEFORE_LIST = re.compile(r"(?:[\w.]\(|[=\[{]|[\"']:)[ \t]*$")
+_NUMBER = re.compile(r"\d+")
 _BLANKS = " \t"
 _LOOK_BEHIND = 48
 
@@ -26,9 +29,9 @@ Piece = tuple[str, Kind]
 class MarkStripper:
     """Passes characters on, except for citation marks; holds back blanks and half marks only."""
 
-    def __init__(self, numbers: int) -> None:
-        """`numbers` is the largest number that a model could have been shown."""
-        self._numbers = numbers
+    def __init__(self, numbers: int, shown: int) -> None:
+        """`numbers` is the largest number that a model may write, `shown` what it was shown."""
+        self._numbers, self._shown = numbers, shown
         self._blanks = ""
         self._mark = ""
         self._passed = ""
@@ -70,6 +73,16 @@ class MarkStripper:
             self._blanks = ""
 
     def _is_index(self, following: str) -> bool:
+        return self._is_list() or self._follows_name(following)
+
+    def _is_list(self) -> bool:
+        if self._mark[0] != "[":
+            return False
+        several = [int(number) for number in _NUMBER.findall(self._mark)]
+        unknown = len(several) > 1 and max(several) > self._shown
+        return unknown or _BEFORE_LIST.search(self._passed) is not None
+
+    def _follows_name(self, following: str) -> bool:
         match = _EXPRESSION.search(self._passed)
         if self._blanks or match is None or not self._mark[1].isdigit():
             return False

@@ -43,6 +43,15 @@ def sections(text: str, start: int, end: int) -> Iterator[Block]:
             yield from _prose(text, left, right, path)
 
 
+def top_headings(text: str) -> Iterator[str]:
+    """Yield the headings of the first level of a Markdown text; code holds none."""
+    for left, right, is_code in _fenced_parts(text, 0, len(text)):
+        for line in () if is_code else text[left:right].splitlines():
+            heading = _HEADING.match(line)
+            if heading and len(heading[1]) == 1:
+                yield _unclosed(heading[2])[:MAX_TITLE]
+
+
 def lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the lines of `text[start:end]` with their line feeds."""
     while start < end:

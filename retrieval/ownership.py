@@ -35,12 +35,15 @@ class Ownership:
         self._claimed[document_id] = origin
         return ""
 
-    def claim_alone(self, document_id: str) -> bool:
-        """Give an id to a document that came without a file; says whether it was still free."""
+    def claim_alone(self, document_id: str) -> str:
+        """Give an id to a document that came without a file; returns why it cannot have it."""
         if document_id in self._claimed:
-            return False
+            return f"The id {document_id!r} was given twice."
+        owner = self._stored(document_id)
+        if owner is not None and _stands(owner):
+            return f"The id {document_id!r} is already that of {owner.path!r}. {_UPLOADS}"
         self._claimed[document_id] = None
-        return True
+        return ""
 
     def _stored(self, document_id: str) -> Origin | None:
         with self._writer.reading() as store:
@@ -52,10 +55,13 @@ def _keeps(owner: Origin, asking: Origin) -> bool:
     """Whether the file still holds what it brought; one that was moved hands its ids on."""
     if owner == asking:
         return False
-    if owner.root:
-        return Path(owner.root, owner.path).is_file()
-    # Nobody sees whether what was uploaded still exists, so only its own name may replace it.
-    return owner.path != asking.path
+    # What was uploaded may be replaced under its own name.
+    return _stands(owner) and (bool(owner.root) or owner.path != asking.path)
+
+
+def _stands(owner: Origin) -> bool:
+    # Nobody sees whether what was uploaded still exists.
+    return not owner.root or Path(owner.root, owner.path).is_file()
 
 
 def _conflict(document_id: str, asking: Origin, owner: Origin) -> str:

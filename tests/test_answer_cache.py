@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from in_process import REVERSED, Service, gathered
 from kept_answers import ALICE, BOB, SEMANTIC, ask, cached, configured, seen
 
 from experts.echo import EchoExpert
-from experts.generation import Chunk, FinishReason, Generation, Usage
+from experts.generation import Busy, Chunk, FinishReason, Generation, Usage
 from orchestrator.answer_cache import AnswerCache
 from orchestrator.answer_store import FILE
 from orchestrator.decision_log import FILE as FILE_OF_LOG
 from orchestrator.decision_log import read_log
-from orchestrator.errors import CollegiumError
+from orchestrator.errors import CollegiumError, NotFound
 from orchestrator.metrics import Metrics
 from orchestrator.recorder import Recorder
 from retrieval.document import Document
@@ -115,6 +118,42 @@ def test_a_document_more_invalidates_and_taking_it_out_restores(kept: Service) -
     assert seen(ask(kept, pipeline)[1]).kind == "miss"
     index.remove("snippets", "new")
     assert seen(ask(kept, pipeline)[1]).kind == "exact"
+
+
+async def test_an_answer_is_not_kept_under_what_it_was_not_made_from(kept: Service) -> None:
+    pipeline = cached(kept)
+    index = Index(
+        Path(str(kept.config.retrieval.directory)),
+        lambda texts: asyncio.run(kept.retriever.embed(texts)),
+    )
+    events = pipeline.answer(kept.task(REVERSED, ALICE, model="code"), ())
+    async with aclosing(events):
+        await anext(events)
+        await asyncio.to_thread(index.add, "snippets", [Document("new", "new()", "Nothing.")])
+        async for _ in events:
+            pass
+    assert rows(kept) == 0
+    _, finish = await gathered(pipeline, kept.task(REVERSED, ALICE, model="code"))
+    assert seen(finish).kind == "miss"
+
+
+def test_a_kept_answer_hides_no_missing_collection(kept: Service) -> None:
+    pipeline = cached(kept)
+    ask(kept, pipeline, routing={"collections": ["snippets"]})
+    with pytest.raises(NotFound, match="no collection 'absent'"):
+        ask(kept, pipeline, routing={"collections": ["snippets", "absent"]})
+
+
+def test_without_its_vector_a_question_is_compared_with_none(
+    encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(_texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        raise Busy("the Retriever has too much to do")
+
+    service = Service.open(configured(encoder_dir, tmp_path, exact=False, semantic=SEMANTIC))
+    monkeypatch.setattr(service.retriever, "embed", busy)
+    text, finish = ask(service, cached(service), model="general", routing={"grounding": "off"})
+    assert text and seen(finish).kind == "miss"
 
 
 def test_a_drawn_answer_is_not_kept_unless_a_seed_fixes_it(kept: Service) -> None:

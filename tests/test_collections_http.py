@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ class Keyed(Gateway):
 
 @pytest.fixture(scope="module")
 def service(encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    limits = {"max_upload_bytes": 200_000, "max_upload_files": 6}
+    limits = {"max_upload_bytes": 200_000, "max_upload_files": 6, "upload_seconds": 1}
     folder = tmp_path_factory.mktemp("collections")
     opened = Service.open(configuration(encoder_dir, folder, limits=limits))
     fill(opened)
@@ -192,6 +194,54 @@ def test_what_is_too_large_is_refused_declared_or_not(http: httpx.Client) -> Non
     assert (response.status_code, error(response)["code"]) == (415, "unsupported_media_type")
     form = http.post("/v1/chat/completions", files={"files": b"x"})
     assert form.status_code == 415
+
+
+def test_a_body_that_does_not_come_gives_its_place_back(service: Service) -> None:
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    head = (
+        f"POST /v1/collections/made/documents HTTP/1.1\r\nhost: {host}\r\n"
+        "content-type: application/json\r\ncontent-length: 1000\r\n\r\n"
+    )
+    started = time.monotonic()
+    with socket.create_connection((host, int(port)), timeout=30) as raw:
+        raw.sendall(head.encode() + b'{"documents": [')
+        answer = raw.recv(65_536)
+    assert time.monotonic() - started >= 1.0
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"The body did not arrive within 1 s: send fewer files at once." in answer
+
+
+def test_who_goes_away_while_uploading_is_no_fault(
+    service: Service, http: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    path = "/v1/collections/made/documents"
+    with socket.create_connection((host, int(port)), timeout=30) as raw:
+        head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+        raw.sendall(f"{head}content-length: 1000\r\n\r\n{{".encode())
+        time.sleep(0.2)
+    until = time.monotonic() + 10.0
+    while 'status="499"' not in http.get("/metrics").text and time.monotonic() < until:
+        time.sleep(0.05)
+    assert 'status="499"' in http.get("/metrics").text
+    assert not [row for row in caplog.records if row.levelname == "ERROR"]
+
+
+def test_a_chat_is_told_what_is_wrong_with_its_collection(
+    http: httpx.Client, service: Service
+) -> None:
+    broken = Path(str(service.config.retrieval.directory)) / "broken"
+    broken.mkdir()
+    (broken / "collection.sqlite").write_bytes(b"not a database, but long enough" * 40)
+    asked = {
+        "model": "general",
+        "messages": [{"role": "user", "content": "What is it?"}],
+        "routing": {"collections": ["broken"]},
+    }
+    answer = http.post("/v1/chat/completions", json=asked)
+    shutil.rmtree(broken)
+    assert answer.status_code == 500
+    assert "'broken'" in error(answer)["message"]
 
 
 def test_names_and_queries_are_checked(http: httpx.Client) -> None:

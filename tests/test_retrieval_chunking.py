@@ -1,4 +1,5 @@
 import random
+import time
 
 import pytest
 
@@ -91,6 +92,15 @@ def test_long_chinese_is_cut_at_its_stops() -> None:
 def test_combining_marks_stay_with_their_letters() -> None:
     text = "e\u0301" * 500
     assert all(piece.text.startswith("e") for piece in chunk(text, max_weight=31))
+
+
+def test_nothing_but_combining_marks_is_cut_all_the_same() -> None:
+    text = "a" + "\u0301" * 50_000
+    started = time.perf_counter()
+    chunks = list(chunk(text))
+    assert time.perf_counter() - started < 5.0
+    assert "".join(text[c.start : c.end] for c in chunks) == text
+    assert len(chunks) < 200
 
 
 def test_long_code_is_cut_at_lines() -> None:

@@ -5,7 +5,7 @@ from retrieval.marks import MarkStripper
 
 
 def strip(text: str) -> str:
-    reader, stripper = MarkdownReader(), MarkStripper(20)
+    reader, stripper = MarkdownReader(), MarkStripper(20, 4)
     pieces = [piece for c in text for piece in stripper.read(c, reader.read(c))]
     return "".join(character for character, _ in [*pieces, *stripper.flush()])
 
@@ -45,6 +45,9 @@ def test_marks_of_the_model_are_removed(written: str, expected: str) -> None:
         "Use `a [1]` or:\n```py\nb = c [1]\n```\nDone.",
         "- [ ] todo\n- [x] done",
         "values[25] of many  spaces ",
+        'Call len([1, 2, 3]), or x = [1, 2] and {"ids": [1, 2]}.',
+        "f([1]) is [[1]] here",
+        "sorted([3, 1, 2]) gives [1, 2, 9].",
     ],
 )
 def test_other_brackets_stay(text: str) -> None:

@@ -135,3 +135,20 @@ def test_a_document_without_a_file_keeps_its_id_within_an_ingestion(index: Index
         "'1' is already that of a document that came without a file"
         in (failures(index.ingest("docs", given))[0])
     )
+
+
+def test_a_document_without_a_file_does_not_take_a_files_id(index: Index, tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.md").write_text("Words of the folder.")
+    index.ingest("docs", originals(folder))
+    upload(index, rows("b.jsonl", "1"))
+    sent = [Document("a.md", "", "Other words."), Document("1", "", "Other words.")]
+    assert failures(index.ingest("docs", sent)) == [
+        f"The id {id!r} is already that of {file!r}. "
+        "Remove that document first, or use another collection."
+        for id, file in (("a.md", "a.md"), ("1", "b.jsonl"))
+    ]
+    assert index.document("docs", "a.md").text == "Words of the folder."
+    (folder / "a.md").unlink()
+    assert not failures(index.ingest("docs", sent[:1]))

@@ -114,13 +114,29 @@ def test_the_encoding_that_html_declares_is_obeyed(encoding: str) -> None:
     assert content("a.html", page.encode(encoding)).text == words
 
 
-def test_deeply_nested_html_is_read_or_refused_without_a_crash() -> None:
-    try:
-        found = content("deep.html", b"<html>" + b"<div>" * 100_000 + b"bottom")
-    except UnreadableSource as error:
-        assert "deep.html" in str(error)
-    else:
-        assert found.format is TextFormat.MARKDOWN
+def test_html_is_read_to_its_end_however_it_is_nested() -> None:
+    nested = b"<html><p>top</p>" + b"<div>" * 1_000 + b"<p>bottom</p>"
+    assert content("deep.html", nested).text == "top\n\nbottom"
+    long = b"<p>top</p><p>" + b"word " * 2_400_000 + b"</p><p>bottom</p>"
+    assert content("long.html", long).text.endswith("bottom")
+
+
+def test_html_that_the_parser_gives_up_is_refused_rather_than_cut() -> None:
+    with pytest.raises(UnreadableSource, match=r"'deep\.html' is nested too deeply"):
+        content("deep.html", b"<html><p>top</p>" + b"<div>" * 100_000 + b"bottom")
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("intro\n\n # Alpha ##\n\ntext", "Alpha"),
+        ("# Alpha\n\na\n\n# Beta\n\nb", ""),
+        ("```sh\n# install it\n```\n\n#\tAlpha\n", "Alpha"),
+        ("## Second\n\n#hashtag", ""),
+    ],
+)
+def test_the_title_of_markdown_is_its_only_top_heading(text: str, title: str) -> None:
+    assert content("a.md", text.encode()).title == title
 
 
 def test_pages_of_a_pdf_begin_where_they_say() -> None:
@@ -138,6 +154,16 @@ def test_a_pdf_with_an_empty_password_is_read_and_one_with_a_secret_refused() ->
     assert content("a.pdf", encrypted(plain, "")).text.strip() == "Readable after all."
     with pytest.raises(UnreadableSource, match=r"'a\.pdf' is encrypted; remove its password"):
         content("a.pdf", encrypted(plain, "secret"))
+
+
+def test_a_pdf_that_would_take_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pdf("One.", "Two.", "Three.")
+    monkeypatch.setattr("retrieval.readers.pdf.LONGEST_S", 0.0)
+    with pytest.raises(UnreadableSource, match=r"takes more than 0 s to read; split it"):
+        content("slow.pdf", data)
+    monkeypatch.setattr("retrieval.readers.pdf.MOST_PAGES", 2)
+    with pytest.raises(UnreadableSource, match="has more than 2 pages; split it"):
+        content("long.pdf", data)
 
 
 def test_a_pdf_without_text_says_that_it_may_be_scanned() -> None:

@@ -36,11 +36,16 @@ def read_html(original: Original) -> Iterator[Content]:
 
     data = original.read()
     text = decode(original, data, _declared(data))
-    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+    parser = html.HTMLParser(
+        encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True
+    )
     try:
         page = html.document_fromstring(text.encode("utf-8"), parser=parser)
     except (etree.LxmlError, ValueError) as error:
         raise original.unreadable(f"cannot be read as HTML: {error}") from error
+    # The parser stops at its limits and returns what it has, without an exception.
+    if any(fault.type_name == "ERR_RESOURCE_LIMIT" for fault in parser.error_log):
+        raise original.unreadable("is nested too deeply to be read whole")
     writer = MarkdownWriter()
     _walk(_main(page), writer)
     yield Content(

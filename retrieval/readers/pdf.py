@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 MOST_CHARACTERS = 100_000_000
 """Characters of a PDF; one with more was made to exhaust its reader."""
+
+MOST_PAGES = 20_000
+LONGEST_S = 300.0
+"""Seconds after which reading is given up, between pages: one thread reads all that is uploaded."""
 
 _BETWEEN = "\n\n"
 
@@ -72,6 +77,9 @@ def _pages(original: Original, reader: PdfReader) -> tuple[str, tuple[tuple[int,
     parts: list[str] = []
     pages: list[tuple[int, int]] = []
     length = 0
+    until = time.monotonic() + LONGEST_S
+    if len(reader.pages) > MOST_PAGES:
+        raise original.unreadable(f"has more than {MOST_PAGES} pages; split it")
     for number, page in enumerate(reader.pages, start=1):
         text = _storable(page.extract_text())
         if text.strip():
@@ -83,6 +91,8 @@ def _pages(original: Original, reader: PdfReader) -> tuple[str, tuple[tuple[int,
             length += len(text)
         if length > MOST_CHARACTERS:
             raise original.unreadable(f"has more than {MOST_CHARACTERS} characters of text")
+        if time.monotonic() > until:
+            raise original.unreadable(f"takes more than {LONGEST_S:.0f} s to read; split it")
     return "".join(parts), tuple(pages)
 
 

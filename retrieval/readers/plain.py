@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from retrieval.document import TextFormat
 from retrieval.original import Original
+from retrieval.outline import top_headings
 from retrieval.readers.content import Content, Reader
 from retrieval.readers.encoding import decode
 
@@ -15,7 +17,7 @@ def plain_reader(format: TextFormat) -> Reader:
 
     def read(original: Original) -> Iterator[Content]:
         text = decode(original, original.read())
-        title = _first_heading(text) if format is TextFormat.MARKDOWN else ""
+        title = _only_heading(text) if format is TextFormat.MARKDOWN else ""
         if format.is_code:
             # Names like __init__ or index tell nothing without their folder.
             title = original.name
@@ -24,8 +26,7 @@ def plain_reader(format: TextFormat) -> Reader:
     return read
 
 
-def _first_heading(text: str) -> str:
-    for line in text.splitlines():
-        if line.startswith("# "):
-            return line[2:].strip(" #")
-    return ""
+def _only_heading(text: str) -> str:
+    # Of several top headings none is the file's; each stands over its own passages.
+    found = list(islice(top_headings(text), 2))
+    return found[0] if len(found) == 1 else ""
