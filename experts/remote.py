@@ -16,14 +16,14 @@ from openai import AsyncOpenAI
 from experts.generation import (
     Chunk,
     ExpertError,
-    FinishReason,
     Generation,
     Health,
     Sampling,
-    TokenLogprob,
-    Usage,
 )
 from experts.marks import without_marks
+from experts.upstream import UpstreamAnswer
+
+_LONGEST = 300
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class RemoteSpec:
     """Where the upstream is. The key lies in the environment variable `api_key_env`.
 
     `timeout` is the longest silence of the upstream in seconds, `connect_timeout` that of the
-    connection; `retries` happen with back-off and only before the first byte.
+    connection; `retries` happen with back-off and only before the first byte. `token_limit` is the
+    field for the most tokens, `sampling` whether the upstream takes `temperature` and `top_p`.
     """
 
     name: str
@@ -41,13 +42,15 @@ class RemoteSpec:
     timeout: float = 60.0
     connect_timeout: float = 5.0
     retries: int = 2
+    token_limit: str = "max_tokens"
+    sampling: bool = True
 
 
 class RemoteExpert:
     """One upstream model.
 
     Raises:
-        ExpertError: the environment variable of the key is not set.
+        ExpertError: the environment variable of the key is not set, or holds no key.
     """
 
     def __init__(self, spec: RemoteSpec) -> None:
@@ -59,6 +62,9 @@ class RemoteExpert:
             timeout=openai.Timeout(spec.timeout, connect=spec.connect_timeout),
             max_retries=spec.retries,
         )
+        # The SDK takes these from OPENAI_* variables; they are not for every upstream to see.
+        self._client.organization = self._client.project = None
+        self._client._custom_headers = {}
 
     async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
         """Stream the upstream's answer. Closing the iterator closes the upstream connection.
@@ -73,13 +79,16 @@ class RemoteExpert:
                 async for chunk in chunks:
                     yield chunk
         except openai.APIStatusError as error:
-            raise ExpertError(
-                f"{self._spec.name}: the upstream answered {error.status_code}: {error.message}"
-            ) from error
+            said = f"the upstream answered {error.status_code}: {_brief(error.message)}"
+            raise ExpertError(f"{self._spec.name}: {said}") from error
         except openai.OpenAIError as error:
-            raise ExpertError(f"{self._spec.name}: {error}") from error
+            raise ExpertError(f"{self._spec.name}: {_brief(str(error))}") from error
         except json.JSONDecodeError as error:
             raise ExpertError(f"{self._spec.name}: the upstream sent no JSON: {error}") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            # The SDK builds its events of whatever was sent.
+            said = f"the upstream sent what is no event of a chat: {_brief(str(error))}"
+            raise ExpertError(f"{self._spec.name}: {said}") from error
         finally:
             self._open -= 1
 
@@ -99,31 +108,21 @@ class RemoteExpert:
             ],
             "stream": True,
             "stream_options": {"include_usage": True},
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
+            self._spec.token_limit: sampling.max_tokens,
         }
+        if self._spec.sampling:
+            body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
         return body | _optional(sampling)
 
     async def _chunks(self, stream: Any) -> AsyncGenerator[Chunk, None]:  # noqa: ANN401
-        reason: FinishReason | None = None
-        usage, pieces = None, 0
+        answer = UpstreamAnswer()
         while (event := await anext(stream, None)) is not None:
-            if event.usage is not None:
-                usage = Usage(event.usage.prompt_tokens, event.usage.completion_tokens)
-            for choice in event.choices:
-                if choice.finish_reason is not None:
-                    cut = choice.finish_reason == FinishReason.LENGTH
-                    reason = FinishReason.LENGTH if cut else FinishReason.STOP
-                logprobs = _logprobs(choice)
-                text = choice.delta.content or ""
-                pieces += bool(text)
-                if text or logprobs:
-                    yield Chunk(text, logprobs)
-        if reason is None:
+            for chunk in answer.read(event):
+                yield chunk
+        if answer.reason is None:
             raise ExpertError(f"{self._spec.name}: the upstream's answer broke off")
-        # Upstreams that count nothing leave the number of pieces as the nearest known figure.
-        yield Chunk("", finish_reason=reason, usage=usage or Usage(0, pieces))
+        for chunk in answer.end():
+            yield chunk
 
 
 @asynccontextmanager
@@ -134,7 +133,7 @@ async def _ended(stream: Any) -> AsyncIterator[None]:  # noqa: ANN401
         await stream.close()
         # The SDK reads through a dozen nested generators and closes none of them. What is not run
         # to its end here, the event loop closes in other tasks, some of them twice at once.
-        with suppress(openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError):
+        with suppress(openai.OpenAIError, httpx2.HTTPError, ValueError, TypeError):
             while await anext(stream, None) is not None:
                 continue
 
@@ -151,20 +150,25 @@ def _optional(sampling: Sampling) -> dict[str, Any]:
     return body
 
 
-def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:  # noqa: ANN401
-    content = choice.logprobs.content if choice.logprobs else None
-    return tuple(
-        TokenLogprob(t.token, t.logprob, tuple((o.token, o.logprob) for o in t.top_logprobs or ()))
-        for t in content or ()
-    )
+def _brief(message: str) -> str:
+    # It goes to callers and logs, and an upstream may say anything, at any length.
+    words = " ".join(message.split())
+    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…"
 
 
 def _key(spec: RemoteSpec) -> str:
     if spec.api_key_env is None:
-        key = "none"
-    elif not (key := os.environ.get(spec.api_key_env, "")):
+        return "none"
+    # Secrets made from files end with a line feed.
+    key = os.environ.get(spec.api_key_env, "").strip()
+    if not key:
         raise ExpertError(
             f"{spec.name}: the environment variable {spec.api_key_env} is not set; it must hold "
             f"the key for {spec.base_url}"
+        )
+    if not all("!" <= character <= "~" for character in key):
+        # Told here: a refusal by the HTTP client would hold the key itself.
+        raise ExpertError(
+            f"{spec.name}: the key in {spec.api_key_env} holds characters that no HTTP header may"
         )
     return key

@@ -4,6 +4,7 @@ Nothing here sends, so that the client for threads and the one for asyncio share
 """
 
 import base64
+import json
 import os
 import random
 import struct
@@ -96,7 +97,8 @@ class Call:
             )
         if self.body is None:
             return http.build_request(self.method, self.path, params=dict(self.params))
-        content = self.body.model_dump_json(exclude_none=True)
+        # Escaped to ASCII: a text may hold lone surrogates, as file names and arguments do.
+        content = json.dumps(self.body.model_dump(mode="json", exclude_none=True))
         headers = {"Content-Type": "application/json"}
         return http.build_request(
             self.method, self.path, content=content, headers=headers, timeout=timeout

@@ -162,7 +162,7 @@ class Combiner:
         if team.mode is Mode.RANK:
             stream = self._ranked(request, team, passages, outcome)
         elif team.mode is Mode.FUSE:
-            stream = self._fused(request, team, outcome)
+            stream = self._fused(request, team, passages, outcome)
         else:
             mixed = replace(request, experts=team.experts, mode=LocalMode(team.mode))
             stream = self._ports[team.lead].generate(mixed)
@@ -175,6 +175,15 @@ class Combiner:
         self, request: Generation, team: Team, passages: Sequence[str], outcome: Outcome
     ) -> AsyncGenerator[Chunk, None]:
         drafts = await self._drafts(request, team, outcome)
+        yield await self._best(drafts, request, passages, outcome)
+
+    async def _best(
+        self,
+        drafts: Sequence[Draft],
+        request: Generation,
+        passages: Sequence[str],
+        outcome: Outcome,
+    ) -> Chunk:
         try:
             (best, _), *_ = await rank(drafts, passages, self._scorer(request))
         except ExpertError as error:
@@ -183,10 +192,10 @@ class Combiner:
             (best, _), *_ = await rank(drafts, passages, None)
         outcome.method = f"best of {len(drafts)} drafts: {best.expert}"
         usage = total_usage([draft.last.usage for draft in drafts])
-        yield Chunk(best.text, best.logprobs, best.last.finish_reason, usage, outcome.method)
+        return Chunk(best.text, best.logprobs, best.last.finish_reason, usage, outcome.method)
 
     async def _fused(
-        self, request: Generation, team: Team, outcome: Outcome
+        self, request: Generation, team: Team, passages: Sequence[str], outcome: Outcome
     ) -> AsyncGenerator[Chunk, None]:
         drafts = await self._drafts(request, team, outcome)
         name = self._config.generalist if team.standby else drafts[0].expert
@@ -197,12 +206,17 @@ class Combiner:
             experts=((name, 1.0),),
             mode=LocalMode.SINGLE,
         )
-        async with aclosing(self._ports[name].generate(writing)) as chunks:
-            async for chunk in chunks:
-                if chunk.usage is not None:
-                    spent = [chunk.usage, *(draft.last.usage for draft in drafts)]
-                    chunk = replace(chunk, usage=total_usage(spent))
-                yield replace(chunk, method=outcome.method)
+        try:
+            async with aclosing(self._ports[name].generate(writing)) as chunks:
+                async for chunk in chunks:
+                    if chunk.usage is not None:
+                        spent = [chunk.usage, *(draft.last.usage for draft in drafts)]
+                        chunk = replace(chunk, usage=total_usage(spent))
+                    yield replace(chunk, method=outcome.method)
+        except PromptTooLong:
+            # It is the drafts that are long: nothing that the caller could shorten.
+            outcome.notes.append("the drafts do not fit the context together: the best one answers")
+            yield await self._best(drafts, request, passages, outcome)
 
     async def _drafts(self, request: Generation, team: Team, outcome: Outcome) -> tuple[Draft, ...]:
         settings = self._config.combination

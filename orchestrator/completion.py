@@ -133,12 +133,17 @@ def _logprobs(said: Sequence[Logprob]) -> ChoiceLogprobs:
             TokenLogprob(
                 token=p.token,
                 logprob=max(p.logprob, _IMPOSSIBLE),
-                bytes=list(p.token.encode()),
+                bytes=_bytes(p.token),
                 top_logprobs=[
-                    TopLogprob(token=t, logprob=max(value, _IMPOSSIBLE), bytes=list(t.encode()))
+                    TopLogprob(token=t, logprob=max(value, _IMPOSSIBLE), bytes=_bytes(t))
                     for t, value in p.top
                 ],
             )
             for p in said
         ]
     )
+
+
+def _bytes(token: str) -> list[int] | None:
+    # Of a token that is a part of a character only the replacement is known.
+    return None if "\ufffd" in token else list(token.encode())

@@ -7,6 +7,7 @@ without regard to tokenizers.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,8 @@ from dataclasses import dataclass, replace
 
 from experts.generation import Chunk, ExpertError, Generation, LocalMode, Score, TokenLogprob, Usage
 from orchestrator.ports import ExpertPort
+
+logger = logging.getLogger(__name__)
 
 _WORD = re.compile(r"\w{4,}")
 
@@ -43,7 +46,8 @@ async def collect(
 ) -> Drafts:
     """Ask every expert of the request for a whole answer, at most `fanout` at a time.
 
-    An expert that fails or takes longer than `timeout` seconds is dropped and named.
+    An expert that fails, in whatever way, or takes longer than `timeout` seconds is dropped and
+    named: the others' drafts are not to go with it.
     """
     gate = asyncio.Semaphore(fanout)
 
@@ -58,6 +62,9 @@ async def collect(
             return name, f"no answer within {timeout:g} s"
         except ExpertError as error:
             return name, str(error)
+        except Exception as error:
+            logger.exception("the draft of %s failed", name)
+            return name, f"{type(error).__name__}: {error}"
 
     found = await asyncio.gather(*(ask(name, weight) for name, weight in request.experts))
     return Drafts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -31,6 +31,8 @@ class RemoteConfig(StrictModel):
     timeout_s: _Seconds = 60.0
     connect_timeout_s: _Seconds = 5.0
     retries: Annotated[int, Field(ge=0)] = 2
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    sampling: bool = True
 
     # These messages leave out what was found: it may be the key itself.
     @field_validator("api_key_env")

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from orchestrator.errors import (
     CollegiumError,
+    DeadlineExceeded,
     InternalError,
     InvalidRequest,
     NotFound,
@@ -39,6 +40,9 @@ def _response(error: CollegiumError) -> Response:
     headers = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, DeadlineExceeded):
+        # OpenAI's SDK tries every 5xx again, and would run past the deadline three times.
+        headers["x-should-retry"] = "false"
     # Escaped to ASCII: a message may quote what was sent, lone surrogates included.
     body = json.dumps(to_body(error).model_dump())
     return Response(body, error.status, headers, "application/json")

@@ -249,6 +249,8 @@ def _open_expert(config: Config, names: Sequence[str]) -> LocalExperts | RemoteE
                 remote.timeout_s,
                 remote.connect_timeout_s,
                 remote.retries,
+                remote.token_limit,
+                remote.sampling,
             )
         )
     return LocalExperts(local_spec(config, str(expert.model)))

@@ -26,6 +26,8 @@ LONGEST_DECISION, LONGEST_COMMENT = 128, 2_000
 """Characters of a decision's name, and of a comment on it."""
 
 Count = Annotated[int, Strict(), Field(ge=1)]
+Deadline = Annotated[int, Strict(), Field(ge=1, le=86_400_000)]
+"""Milliseconds, a day at most."""
 Switch = Annotated[bool, Strict()]
 Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 Probability = Annotated[float, Strict(), Field(ge=0, le=1)]
@@ -136,7 +138,7 @@ class RoutingOptions(StrictModel):
     grounding: Grounding | None = None
     weights: Annotated[dict[str, NonNegative], Field(min_length=1)] | None = None
     weighting: Weighting | None = None
-    deadline_ms: Count | None = None
+    deadline_ms: Deadline | None = None
     priority: Priority | None = None
     max_cost: NonNegative | None = None
     session: Session | None = None

@@ -23,7 +23,13 @@ def refuse(kind: str, key: str, message: str) -> PydanticCustomError:
 
     `key` lies below the place where the error is raised; it is empty for that place itself.
     """
-    return PydanticCustomError(kind, "{message}", {"key": key, "message": message})
+    # A key may be any JSON string, lone surrogates included, which no report can hold.
+    told = {"key": _printable(key), "message": _printable(message)}
+    return PydanticCustomError(kind, "{message}", told)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class StrictModel(BaseModel):

@@ -31,6 +31,12 @@ def test_a_string_is_one_user_message(sdk: Client, misbehaving: Service) -> None
     ]
 
 
+def test_text_that_is_no_unicode_is_sent_as_it_is(sdk: Client, misbehaving: Service) -> None:
+    # What `surrogateescape` makes of an argument or a file name.
+    sdk.chat("caf\udce9")
+    assert misbehaving.bodies[-1]["messages"] == [{"role": "user", "content": "caf\udce9"}]
+
+
 def test_a_conversation_and_every_option_reach_the_service(
     sdk: Client, misbehaving: Service
 ) -> None:

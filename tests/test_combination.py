@@ -20,6 +20,7 @@ from experts.generation import (
     Generation,
     Health,
     LocalMode,
+    PromptTooLong,
     Sampling,
     Score,
     Scoring,
@@ -255,6 +256,38 @@ async def test_the_generalist_writes_from_the_drafts(tmp_path: Path) -> None:
     for part in ("Question: Why?", "Answer of code: one", "Answer of mirror: two"):
         assert part in question[1]
     assert (asked.experts, asked.mode) == ((("general", 1.0),), LocalMode.SINGLE)
+
+
+async def test_drafts_that_do_not_fit_together_leave_the_best_of_them(tmp_path: Path) -> None:
+    class Small(Says):
+        async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
+            raise PromptTooLong(2500, 2048)
+            yield
+
+    ports = {
+        "general": Small(scores={"one": -1.0, "two": -9.0}),
+        "code": Says("one"),
+        "mirror": Says("two"),
+    }
+    team = Team((("code", 0.5), ("mirror", 0.5)), Mode.FUSE)
+    text, last, outcome = await answer(combiner(tmp_path, ports), team)
+    assert (text, last.usage) == ("one", Usage(20, 6))
+    assert outcome.method == "best of 2 drafts: code"
+    assert outcome.notes == ["the drafts do not fit the context together: the best one answers"]
+    assert not outcome.fallback
+
+
+async def test_an_expert_that_breaks_in_its_own_way_takes_no_other_along(tmp_path: Path) -> None:
+    class Broken(Says):
+        async def generate(self, request: Generation) -> AsyncGenerator[Chunk, None]:
+            raise ZeroDivisionError("by zero")
+            yield
+
+    ports = {"general": Says(scores={"one": -1.0}), "code": Says("one"), "mirror": Broken()}
+    team = Team((("mirror", 0.8), ("code", 0.2)), Mode.RANK)
+    text, _, outcome = await answer(combiner(tmp_path, ports), team)
+    assert text == "one"
+    assert outcome.notes == ["mirror was dropped (ZeroDivisionError: by zero)"]
 
 
 async def test_a_caller_without_the_generalist_gets_the_first_drafts_expert_as_writer(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 from in_process import Service, serving
 from misbehaving import Service as Misbehaving
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from experts.generation import Chunk, ExpertError, FinishReason, Generation, Sampling, Usage
@@ -251,6 +253,111 @@ def test_a_missing_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = RemoteSpec("far", "https://far.example/v1", "m", api_key_env="FAR_KEY")
     with pytest.raises(ExpertError, match=r"far: .*FAR_KEY is not set.*https://far\.example/v1"):
         RemoteExpert(spec)
+
+
+async def test_a_key_that_no_header_may_hold_is_told_without_it(
+    monkeypatch: pytest.MonkeyPatch, misbehaving: Misbehaving, misbehaving_url: str
+) -> None:
+    spec = RemoteSpec("far", f"{misbehaving_url}/v1", "legal", api_key_env="FAR_KEY")
+    for wrong in ("sk-very secret", "sk-verysecret\nx", "sk-verysécret"):
+        monkeypatch.setenv("FAR_KEY", wrong)
+        with pytest.raises(ExpertError, match="the key in FAR_KEY holds characters") as caught:
+            RemoteExpert(spec)
+        assert "very" not in str(caught.value)
+    monkeypatch.setenv("FAR_KEY", "sk-right\n")
+    await gathered(RemoteExpert(spec), request())
+    assert misbehaving.headers[0]["authorization"] == "Bearer sk-right"
+
+
+async def test_openais_variables_are_not_told_to_other_upstreams(
+    monkeypatch: pytest.MonkeyPatch, misbehaving: Misbehaving, misbehaving_url: str
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-own")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-own")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-own-gateway: own-token")
+    await gathered(expert(misbehaving_url, "legal"), request())
+    assert not [value for value in misbehaving.headers[0].values() if "own" in value]
+
+
+def test_an_upstream_may_know_other_fields() -> None:
+    spec = RemoteSpec("far", "http://x/v1", "o", token_limit="max_completion_tokens")
+    body = RemoteExpert(replace(spec, sampling=False))._body(request(5))
+    assert body["max_completion_tokens"] == 5
+    assert not {"max_tokens", "temperature", "top_p"} & set(body)
+
+
+def said(**fields: object) -> bytes:
+    return PIECE.encode() + json.dumps(fields).encode()[1:] + b"\n\n"
+
+
+def choice(**fields: object) -> dict[str, object]:
+    return {"index": 0, "delta": {"content": "word"}} | fields
+
+
+ODD = {
+    "no choices": said(choices=None, usage={"prompt_tokens": 1, "completion_tokens": 1}),
+    "a bare message": b'event: error\ndata: {"message": "out of memory"}\n\n',
+    "no delta": said(choices=[{"index": 0, "delta": None}]),
+    "a word": b'data: "ping"\n\n',
+    "a list": b"data: []\n\n",
+    "no text": said(choices=[choice(delta={"content": [{"type": "text"}]})]),
+    "no utf-8": PIECE.encode() + b'"choices": [{"index": 0, "delta": {"content": "\xff"}}]}\n\n',
+    "empty usage": said(choices=[], usage={}),
+    "half": said(choices=[choice(delta={"content": "\ud83d"})]),
+    "filtered": said(choices=[choice(delta={"refusal": "No."}, finish_reason="content_filter")]),
+}
+HALF = said(choices=[choice(delta={"content": "\ude00!"})])
+FAILS = {"a bare message", "a word", "a list", "no text", "no utf-8"}
+
+
+@pytest.fixture(scope="module")
+def odd_url() -> Iterator[str]:
+    """An upstream that sends events of any shape; the model's name tells which."""
+
+    async def chat(asked: Request) -> Response:
+        model = (await asked.json())["model"]
+        last = b"" if model == "filtered" else LENGTH.encode()
+        parts = [WORD.encode(), ODD[model], HALF if model == "half" else b"", last]
+        return Response(b"".join(parts) + b"data: [DONE]\n\n", media_type="text/event-stream")
+
+    with serving(Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])) as url:
+        yield url
+
+
+@pytest.mark.parametrize("model", sorted(FAILS))
+async def test_what_is_no_event_of_a_chat_is_an_error_of_the_expert(
+    odd_url: str, model: str
+) -> None:
+    with pytest.raises(ExpertError, match="^far: "):
+        await gathered(expert(odd_url, model), request())
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "reason", "usage"),
+    [
+        ("no choices", "word", FinishReason.LENGTH, Usage(1, 1)),
+        ("no delta", "word", FinishReason.LENGTH, Usage(0, 1)),
+        ("empty usage", "word", FinishReason.LENGTH, Usage(0, 0)),
+        ("half", "word\U0001f600!", FinishReason.LENGTH, Usage(0, 3)),
+        ("filtered", "wordNo.", FinishReason.CONTENT_FILTER, Usage(0, 2)),
+    ],
+)
+async def test_what_can_be_understood_is_taken(
+    odd_url: str, model: str, text: str, reason: FinishReason, usage: Usage
+) -> None:
+    chunks = await gathered(expert(odd_url, model), request())
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert (chunks[-1].finish_reason, chunks[-1].usage) == (reason, usage)
+
+
+async def test_what_an_upstream_says_of_itself_is_told_briefly() -> None:
+    async def chat(_asked: Request) -> Response:
+        return JSONResponse({"error": {"message": "no room " * 100_000}}, 400)
+
+    app = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
+    with serving(app) as url, pytest.raises(ExpertError, match="answered 400: .*no room") as caught:
+        await gathered(expert(url, "m"), request())
+    assert len(str(caught.value)) < 400
 
 
 async def test_the_key_is_sent(

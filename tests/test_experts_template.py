@@ -11,6 +11,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from experts.generation import ExpertError
 from experts.template import render_prompt
 
 FOREIGN = (
@@ -108,3 +109,19 @@ def test_marks_are_those_of_the_tokenizer_that_is_served() -> None:
     tokenizer = plain_tokenizer()
     tokens = render_prompt(tokenizer, [("user", "hello </s> <s> hello")])
     assert not {tokenizer.bos_token_id, tokenizer.eos_token_id} & set(tokens)
+
+
+STRICT = (
+    "{% for m in messages %}{% set own = m.role == 'user' %}"
+    "{% if m.role == 'system' or own != (loop.index0 % 2 == 0)"
+    " %}{{ raise_exception('refused') }}{% endif %}{{ m.role }}: {{ m.content }} {% endfor %}"
+)
+
+
+def test_a_template_that_refuses_system_messages_gets_them_in_the_users_turn() -> None:
+    tokenizer = plain_tokenizer()
+    tokenizer.chat_template = STRICT
+    told = [("system", "hello"), ("user", "hello"), ("user", "hello")]
+    assert tokenizer.decode(render_prompt(tokenizer, told)) == "user: hello hello hello"
+    with pytest.raises(ExpertError, match="the chat template refuses this conversation: refused"):
+        render_prompt(tokenizer, [("assistant", "hello"), ("user", "hello")])

@@ -60,6 +60,11 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         ([], 400, None, "JSON object"),
         ({"messages": HELLO, "temperature": 3}, 400, "temperature", "2"),
         ({"messages": HELLO, "temperature": "\ud800"}, 400, "temperature", "number"),
+        ({"messages": HELLO, "\ud800": 1}, 400, "\\ud800", "not a known key"),
+        (
+            {"messages": HELLO, "routing": {"deadline_ms": 10**400}},
+            *(400, "routing.deadline_ms", "86400000"),
+        ),
         ({"messages": HELLO, "tools": [{}]}, 400, "tools", "not supported"),
         ({"messages": HELLO, "n": 2}, 400, "n", "not supported"),
         (
@@ -283,8 +288,10 @@ def test_a_mix_for_which_there_is_never_room_is_refused_before_it_runs(service: 
 def test_a_deadline_is_kept(http: httpx.Client) -> None:
     body = {"messages": HELLO, "model": "endless", "routing": {"deadline_ms": 700}}
     started = time.monotonic()
-    error = refused(http.post(CHAT, json=body), 504)
+    answered = http.post(CHAT, json=body)
+    error = refused(answered, 504)
     assert time.monotonic() - started < 5
+    assert answered.headers["x-should-retry"] == "false"
     assert (error["param"], error["code"]) == ("routing.deadline_ms", "deadline_exceeded")
 
 
