@@ -179,9 +179,10 @@ class RouterHandle:
         trace: Carrier,
         situation: Situation = CALM,
         key: str = "",
+        keep: bool = True,
     ) -> Decision:
         """See `RouterPort`."""
-        asked = (messages, overrides, trace, situation, key)
+        asked = (messages, overrides, trace, situation, key, keep)
         with _own_errors():
             return cast(Decision, await self.handle.route.remote(*asked))
 

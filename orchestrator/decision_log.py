@@ -23,6 +23,7 @@ from router.provenance import Provenance
 FILE = "decisions.sqlite"
 _FORMAT = 1
 _PATIENCE = 5.0
+_PAUSE = 0.01
 _DAY = 86_400.0
 
 _TABLE = """
@@ -100,7 +101,8 @@ class DecisionLog:
         if self._database is None:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._database = _connect(self._path)
-            for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+            _use_wal(self._database)
+            for setting in ("synchronous = FULL", "secure_delete = ON"):
                 self._database.execute(f"PRAGMA {setting}")
             _prepare(self._database, self._path)
             self._inode = _inode(self._path)
@@ -210,6 +212,19 @@ def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
     database.row_factory = sqlite3.Row
     return database
+
+
+def _use_wal(database: sqlite3.Connection) -> None:
+    # SQLite does not wait for the change itself, which two processes make of a new file at once.
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE)
 
 
 def _prepare(database: sqlite3.Connection, path: Path) -> None:

@@ -150,7 +150,9 @@ def _open(sources: Sources) -> tuple[Router, EncoderMemory, VectorCache]:
             experts,
             config.generalist,
             open_policy(config, gate),
-            first_stage=config.router.first_stage,
+            disabled=() if alone else config.disabled,
+            # As in the service: a second stage needs the vector anyway.
+            first_stage=config.router.first_stage and not config.router.evidence,
         ),
         memory,
         cache,

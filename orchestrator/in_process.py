@@ -35,6 +35,6 @@ def client_of(config: Config) -> AsyncClient:
     for names in groups(config):
         ports |= dict.fromkeys(names, ExpertReplica(config, names))
     telemetry = Telemetry(config.telemetry.service_name, "gateway", enabled=False)
-    rooms = RouterReplica(config), RetrieverReplica(config), Combiner(config, ports)
+    rooms = RouterReplica(config, notes=False), RetrieverReplica(config), Combiner(config, ports)
     app = Gateway(config, Pipeline(config, *rooms, telemetry), telemetry).app()
     return AsyncClient(timeout=_PATIENCE, transport=httpx.ASGITransport(app=app))

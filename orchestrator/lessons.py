@@ -76,12 +76,43 @@ def as_row(logged: LoggedDecision) -> dict[str, object]:
     }
 
 
-def write_rows(path: Path, lessons: Sequence[LoggedDecision]) -> int:
-    """Write JSON Lines of those whose text was kept, and return how many."""
+def write_rows(path: Path, lessons: Sequence[LoggedDecision], *, labelled: bool = False) -> int:
+    """Write JSON Lines of those whose text was kept, and return how many.
+
+    Where rows are `labelled` in the file, what somebody filled in as `domain` stays, and so does
+    such a row that is no lesson any more.
+
+    Raises `ValueError` for such a file that holds something else, `OSError`.
+    """
+    kept = _labelled(path) if labelled else {}
     rows = [as_row(logged) for logged in lessons if logged.text is not None]
+    for row in rows:
+        earlier = kept.pop(str(row["decision_id"]), None)
+        if row["domain"] is None and earlier is not None:
+            row["domain"] = earlier["domain"]
+    rows = [*kept.values(), *rows]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8")
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
     return len(rows)
+
+
+def _labelled(path: Path) -> dict[str, dict[str, object]]:
+    """The rows of a file by decision that somebody gave a domain."""
+    found: dict[str, dict[str, object]] = {}
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                row: dict[str, object] = json.loads(line)
+                name = str(row["decision_id"])
+            except (KeyError, TypeError, ValueError) as error:
+                words = "is no row of this command; name another file"
+                raise ValueError(f"{path}:{number}: {words} ({error}).") from error
+            if row.get("domain") is not None:
+                found[name] = row
+    return found
 
 
 def write_features(path: Path, lessons: Sequence[LoggedDecision], encoder: str) -> int:

@@ -184,7 +184,7 @@ class Pipeline:
         with self._telemetry.span("collegium.route", trace) as span, for_caller():
             try:
                 situation = self._surroundings.situation(task)
-                asked = task.heard, task.overrides, carrier(span), situation, task.key
+                asked = task.heard, task.overrides, carrier(span), situation, task.key, task.store
                 decision = await within(task, self._router.route(*asked))
             except OverrideError as error:
                 raise InvalidRequest(str(error), param=f"routing.{error.param}") from error

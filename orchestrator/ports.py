@@ -30,10 +30,12 @@ class RouterPort(Protocol):
         trace: Carrier,
         situation: Situation = ...,
         key: str = "",
+        keep: bool = True,
     ) -> Decision:
         """The decision on a conversation in its situation, with its vector if the gate decided.
 
         A canary version's share is drawn by `key`; without one it is a probe and no traffic.
+        Without `keep` nothing that was read of the conversation is kept.
         """
         ...
 

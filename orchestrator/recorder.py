@@ -88,7 +88,8 @@ class Recorder:
             ),
             cache=finish.cache or "",
         )
-        self._scribe.put(Ended(task.decision_id, latency, routing.fallback, provenance))
+        # Where another stood in nothing is kept; of a decision `fallback` says that it abstained.
+        self._scribe.put(Ended(task.decision_id, latency, False, provenance))
 
     async def rate(self, decision_id: str, tenant: str, opinion: Opinion) -> bool | None:
         """Keep an opinion; what this returns from is on disk.

@@ -6,6 +6,7 @@ Apart from the replicas, so that a command which rolls back need not load torch.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import router as router_room
@@ -16,7 +17,8 @@ from router.conformal import promised_confidence
 from router.evidence import EVIDENCE_FILE, EvidenceError, Scale
 from router.gate import Gate
 from router.policy import Policy
-from router.versions import Registry, Standards
+from router.standards import Standards
+from router.versions import Registry
 
 
 def open_registry(config: Config) -> Registry:
@@ -32,7 +34,8 @@ def standards(config: Config) -> Standards:
     """What a version of the router is judged by before it may act."""
     gates = config.router.gates.items()
     bars = tuple(Bar(metric, **limits.model_dump()) for metric, limits in gates)
-    return Standards(bars, tuple(config.experts), config.disabled)
+    usable = partial(open_policy, config)
+    return Standards(bars, tuple(config.experts), config.disabled, usable)
 
 
 def open_policy(config: Config, gate: Gate) -> Policy:

@@ -81,9 +81,12 @@ def open_index(config: Config, encoder: Encoder) -> Index:
 
 
 class RouterReplica:
-    """Embeds the conversation once, if it must, and decides; follows the versions of the gate."""
+    """Embeds the conversation once, if it must, and decides; follows the versions of the gate.
 
-    def __init__(self, config: Config) -> None:
+    Without `notes` it leaves no trace of its decisions: see `router.live.LiveRouter`.
+    """
+
+    def __init__(self, config: Config, *, notes: bool = True) -> None:
         self._telemetry = _telemetry(config, "router")
         encoder = open_encoder(config, config.router.threads)
         languages = {name: expert.languages for name, expert in config.experts.items()}
@@ -102,6 +105,7 @@ class RouterReplica:
             exploration=config.router.explore,
             keep_features=config.feedback.enabled,
             sampled=config.router.sampled_per_hour,
+            notes=notes,
         )
 
     async def route(
@@ -111,10 +115,11 @@ class RouterReplica:
         trace: Carrier,
         situation: Situation = CALM,
         key: str = "",
+        keep: bool = True,
     ) -> Decision:
         """The decision on a conversation, by the version of the gate that acts for this key."""
         with self._telemetry.span("collegium.router.decide", trace) as span:
-            route = partial(self._router.route, messages, overrides, situation, key)
+            route = partial(self._router.route, messages, overrides, situation, key, keep=keep)
             decision = await asyncio.to_thread(route)
             span.set_attribute("collegium.routing.seconds", decision.seconds)
         return decision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -42,13 +43,21 @@ class ComparisonLog:
             self._make_room()
         elif self._written % self._lines == 0:
             os.replace(path, self._folder / f"{self._stem}.old.jsonl")
-        line = json.dumps(asdict(found), ensure_ascii=False) + "\n"
-        with path.open("ab") as file:
-            file.write(line.encode("utf-8", "replace"))
+        text = json.dumps(asdict(found), ensure_ascii=False) + "\n"
+        line = text.encode("utf-8", "replace")
+        with path.open("ab", buffering=0) as file:
+            start = file.tell()
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            except OSError:
+                # Half a line would make one with the next.
+                file.truncate(start)
+                raise
         self._written += 1
 
     def _make_room(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = sorted(self._folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
         for path in files[: max(0, len(files) - self._files + 1)]:
             path.unlink(missing_ok=True)

@@ -122,7 +122,7 @@ def read_parallel(paths: Iterable[Path]) -> list[tuple[LabelledPrompt, str]]:
     english: dict[str, str] = {}
     others: list[tuple[str, LabelledPrompt]] = []
     for path in paths:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n"):
             fields: dict[str, Any] = json.loads(line) if line.strip() else {}
             name, language = fields.get("id"), fields.get("lang")
             if not (isinstance(name, str) and isinstance(language, str)):

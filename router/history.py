@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
 
 from router.lineup import Change, VersionError, change_from
+
+logger = logging.getLogger(__name__)
 
 HISTORY_FILE = "history.jsonl"
 
@@ -34,8 +37,7 @@ class History:
 
     def settle(self, latest: Change | None) -> None:
         """Append `latest`, the lineup's change, if its line is missing."""
-        found = self.read()
-        if latest is not None and (not found or found[-1].serial < latest.serial):
+        if latest is not None and self._last_serial() < latest.serial:
             self.append(latest)
 
     def append(self, change: Change) -> None:
@@ -47,6 +49,15 @@ class History:
             file.write(line.encode("utf-8", "replace"))
             file.flush()
             os.fsync(file.fileno())
+
+    def _last_serial(self) -> int:
+        # A line that cannot be read stops no change: it must be possible to roll back in a hurry.
+        lines = self._lines()
+        try:
+            return self._change(lines[-1], len(lines)).serial if lines else 0
+        except VersionError as error:
+            logger.warning("%s", error)
+            return 0
 
     def _lines(self) -> list[bytes]:
         if not self._path.is_file():

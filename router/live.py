@@ -30,7 +30,8 @@ class LiveRouter:
     `build` makes a router of a gate. Pairs of decisions are logged in the registry's folder, and
     there it is noted how often experts are asked, with `sampled` sentence vectors an hour.
     `exploration` is the share of requests that are explored (`exploration.py`); `keep_features`
-    puts what was read into every decision, for a log.
+    puts what was read into every decision, for a log. Without `notes` nothing is counted, compared
+    or kept: for one who looks at the decisions of a service without being a part of it.
 
     Where a first stage settles a request no encoder runs for it, but for what is compared and for
     the sample: those are read afterwards, by threads of their own. While there is exploration, the
@@ -49,8 +50,10 @@ class LiveRouter:
         poll_s: float = POLL_S,
         retry_s: float = RETRY_S,
         sampled: int = ROWS_PER_HOUR,
+        notes: bool = True,
     ) -> None:
         self._exploration, self._keep_features = exploration, keep_features
+        self._notes = notes
         self._counts = Counts()
         self._traffic = Traffic(registry.folder / TRAFFIC_FOLDER, self._counts, rows=sampled)
         self._observer = Observer(ComparisonLog(registry.folder / LOG_FOLDER), self._counts)
@@ -67,12 +70,14 @@ class LiveRouter:
         overrides: Overrides = NO_OVERRIDES,
         situation: Situation = CALM,
         key: str = "",
+        *,
+        keep: bool = True,
     ) -> Decision:
         """Return the decision on a conversation, as `Router.route` does.
 
         `key` names the session or the request: a canary's share and exploration are drawn by it. A
         request without one is no traffic (a probe): the current version decides, and nothing is
-        counted, explored or kept.
+        counted, explored or kept. Without `keep` nothing that was read goes into the sample.
         """
         started = time.perf_counter()
         cast = self._follower.cast
@@ -81,16 +86,17 @@ class LiveRouter:
         explores = self._exploration > 0.0 and may_explore(overrides, situation)
         # A probe is there to find an encoder that fails.
         decision = perusal.decide(router, started, whole=explores or not key)
-        if key:
+        if key and self._notes:
             self._counts.add("decisions", role=role, version=decision.router_version)
             # Weights that the caller set say nothing about a version.
             if overrides.weights is None:
                 judge = partial(perusal.decide, whole=explores)
                 self._observer.offer(Sight(cast, role, decision, judge))
-            if explores:
-                decision = explore(decision, self._exploration, key)
+        if key and explores:
+            decision = explore(decision, self._exploration, key)
+        if key and self._notes:
             named = overrides.weights is not None
-            self._traffic.add(decision, named=named, read=perusal.vector)
+            self._traffic.add(decision, named=named, read=perusal.vector, sample=keep)
             if self._keep_features:
                 decision = replace(decision, features=perusal.kept(decision))
         return decision

@@ -8,6 +8,7 @@ Lines are only ever appended, so a run that was cut short goes on where it stopp
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,7 +121,9 @@ class LossFile:
 
     def _cut(self) -> None:
         whole = self._path.read_bytes()
-        self._path.write_bytes(whole[: whole.rfind(b"\n") + 1])
+        end = whole.rfind(b"\n") + 1
+        if end < len(whole):
+            os.truncate(self._path, end)
 
 
 def _object(line: str, where: str) -> dict[str, Any]:

@@ -128,5 +128,6 @@ def _pairs(sight: Sight) -> Iterator[Pair]:
     if sight.role == CANARY:
         current = sight.decide(cast.current)
         yield pair(CANARY, current, acted, at)
-    if cast.shadow is not None:
+    # A version may be both: what it did as the canary is not counted once more.
+    if cast.shadow is not None and cast.shadow.version != acted.router_version:
         yield pair(SHADOW, current, sight.decide(cast.shadow), at)

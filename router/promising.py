@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from router.conformal import METADATA_KEY, promises
-from router.dataset import DatasetError, LabelledPrompt, hash_share
+from router.dataset import DatasetError, LabelledPrompt, fingerprint, hash_share
 from router.evaluation import read
 from router.features import Encoder
 from router.gate import Gate
@@ -56,7 +56,8 @@ def with_promises(
             expert's by the gate.
     """
     seed = int(gate.metadata.get("seed", 0))
-    apart = [row for row in rows if is_apart(row.text, seed)]
+    # A prompt that comes again is no further evidence: its regret is the same.
+    apart = list({fingerprint(row.text): row for row in rows if is_apart(row.text, seed)}.values())
     found = make_promises(gate, apart, encoder, generalist, losses)
     if found is None:
         raise DatasetError(

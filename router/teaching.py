@@ -64,7 +64,7 @@ def read_examples(path: Path) -> list[str]:
     Raises `DatasetError` for a line without a prompt and for too few prompts, `OSError` for a
     missing file.
     """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").split("\n")]
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line]
     if path.suffix == ".jsonl":
         texts = [_prompt(line, f"{path}:{number}") for number, line in numbered]

@@ -19,6 +19,7 @@ from router.chances import largest
 from router.counts import Counts
 from router.decision import Decision
 from router.features import Vector
+from router.lineup import VersionError
 from router.traffic_record import (
     HOUR,
     KEPT,
@@ -26,6 +27,7 @@ from router.traffic_record import (
     Hour,
     Record,
     Sighting,
+    read_record,
     write_record,
 )
 
@@ -81,17 +83,21 @@ class Traffic:
         self._thread: threading.Thread | None = None
         self._fresh = self._told = False
 
-    def add(self, decision: Decision, *, named: bool, read: Read | None = None) -> None:
+    def add(
+        self, decision: Decision, *, named: bool, read: Read | None = None, sample: bool = True
+    ) -> None:
         """Take note of a decision; `named` tells that the caller set the weights.
 
         `read` makes the sentence vector of one that was settled without; it is asked later, and
-        only where the decision is sampled.
+        only where the decision is sampled. Without `sample` it is counted alone.
         """
         now = self._clock()
         for expert in decision.chosen:
             self._counts.add("named" if named else "chosen", expert=expert)
         with self._lock:
-            self._note(decision, named, now, read)
+            hour = self._note(decision, named, now)
+            if sample:
+                self._sample(hour, decision, now, read)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="router-traffic", daemon=True
@@ -119,7 +125,7 @@ class Traffic:
         if self._thread is not None:
             self._thread.join()
 
-    def _note(self, decision: Decision, named: bool, now: float, read: Read | None) -> None:
+    def _note(self, decision: Decision, named: bool, now: float) -> Hour:
         names = decision.ranking.chances.roster.names
         if names != self._names:
             # The places of what was sampled before are those of other experts.
@@ -130,9 +136,13 @@ class Traffic:
         hour.requests += 1
         (hour.named if named else hour.chosen).update(decision.chosen)
         self._fresh = True
+        return hour
+
+    def _sample(self, hour: Hour, decision: Decision, now: float, read: Read | None) -> None:
+        hour.offered += 1
         place = len(hour.sample)
         if place == self._rows:
-            place = self._dice.randrange(hour.requests)
+            place = self._dice.randrange(hour.offered)
         if place < self._rows:
             # A clock that was put back must not place it before its hour.
             at = max(now, hour.number * HOUR)
@@ -144,11 +154,16 @@ class Traffic:
     def _hour(self, number: int) -> Hour:
         if not self._hours or self._hours[-1].number < number:
             self._hours.append(Hour(number))
-            self._hours = [h for h in self._hours if h.number > number - HOURS_COUNTED]
-            for hour in self._hours:
-                if hour.number <= number - HOURS_SAMPLED:
-                    hour.sample.clear()
+            self._forget(number)
         return self._hours[-1]
+
+    def _forget(self, number: int) -> None:
+        """Let go what is too old in this hour."""
+        self._hours = [h for h in self._hours if h.number > number - HOURS_COUNTED]
+        for hour in self._hours:
+            if hour.number <= number - HOURS_SAMPLED and hour.sample:
+                hour.sample.clear()
+                self._fresh = True
 
     def _run(self) -> None:
         self._make_room()
@@ -160,6 +175,8 @@ class Traffic:
     def _flush(self) -> None:
         self._catch_up()
         with self._lock:
+            # Also where no request came since: what is on disk is not to outlive its time.
+            self._forget(int(self._clock() // HOUR))
             fresh, self._fresh = self._fresh, False
         if not fresh:
             return
@@ -194,12 +211,29 @@ class Traffic:
     def _make_room(self) -> None:
         try:
             # Not again later: a volume that went away is no folder to be made.
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._let_go()
             files = sorted(self._folder.glob("*.safetensors"), key=lambda p: p.stat().st_mtime_ns)
             for path in files[: max(0, len(files) - MOST_FILES + 1)]:
                 path.unlink(missing_ok=True)
         except OSError as error:
             self._fault(error)
+
+    def _let_go(self) -> None:
+        """Take the sample out of files of routers that ended, once it has had its time."""
+        ended = self._clock() - HOURS_SAMPLED * HOUR
+        for path in self._folder.glob("*.safetensors"):
+            written = path.stat().st_mtime
+            if written < ended:
+                try:
+                    record = read_record(path)
+                except (FileNotFoundError, VersionError) as error:
+                    # Whoever reads the records is told of it.
+                    logger.warning("%s", error)
+                    continue
+                if record.sample:
+                    write_record(path, record.bare())
+                    os.utime(path, (written, written))
 
     def _fault(self, error: Exception) -> None:
         self._counts.add("traffic_faults")

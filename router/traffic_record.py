@@ -41,9 +41,10 @@ class Sighting:
 
 @dataclass
 class Hour:
-    """The requests of one hour, `number` hours after 1970; `sample` is drawn uniformly from them.
+    """The requests of one hour, `number` hours after 1970.
 
     `chosen` counts experts that the router chose, `named` those whose weights the caller set.
+    `sample` is drawn uniformly from the requests that were `offered` for it.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Hour:
     chosen: Counter[str] = field(default_factory=Counter)
     named: Counter[str] = field(default_factory=Counter)
     sample: list[Sighting] = field(default_factory=list)
+    offered: int = 0
 
 
 @dataclass
@@ -64,6 +66,11 @@ class Record:
     def sample(self) -> list[Sighting]:
         """The sightings of all hours."""
         return [sighting for hour in self.hours for sighting in hour.sample]
+
+    def bare(self) -> Record:
+        """Return the counts without the sample."""
+        hours = [Hour(h.number, h.requests, h.chosen, h.named) for h in self.hours]
+        return Record(self.names, hours)
 
     def since(self, moment: float) -> Record:
         """Return what came since then: hours that ended later, and sightings of the time."""
@@ -113,17 +120,28 @@ def read_records(folder: Path) -> Iterator[Record]:
     """
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            with safe_open(path, framework="np") as file:
-                head = json.loads((file.metadata() or {})["traffic"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-            yield _record(head, tensors)
+            yield read_record(path)
         except FileNotFoundError:
             # It was removed since it was listed.
             continue
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise VersionError(
-                f"{path}: not a record of traffic ({error}); delete it to go on."
-            ) from error
+
+
+def read_record(path: Path) -> Record:
+    """Read one router's file.
+
+    Raises `VersionError` for what is no record, `FileNotFoundError` where it is gone.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            head = json.loads((file.metadata() or {})["traffic"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        return _record(head, tensors)
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise VersionError(
+            f"{path}: not a record of traffic ({error}); delete it to go on."
+        ) from error
 
 
 def _record(head: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Record:

@@ -11,12 +11,12 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from router.bars import Bar, Finding, judge, judge_labels
+from router.bars import Finding, judge, judge_labels
 from router.gate import Gate
 from router.history import History
 from router.lineup import (
@@ -31,6 +31,7 @@ from router.lineup import (
     sync_folder,
     write_lineup,
 )
+from router.standards import Standards
 from router.version import Signature, Version, now, origin_version, read_version, stage
 
 _LOCK = ".lock"
@@ -49,13 +50,7 @@ class Refused(VersionError):
         self.findings = tuple(findings)
 
 
-@dataclass(frozen=True)
-class Standards:
-    """What a version is judged by: bars on its report, and the experts of the configuration."""
-
-    bars: tuple[Bar, ...] = ()
-    experts: tuple[str, ...] = ()
-    disabled: tuple[str, ...] = ()
+_ANY = Standards()
 
 
 class Registry:
@@ -133,7 +128,7 @@ class Registry:
     def promote(
         self, name: str, signature: Signature, standards: Standards, *, force: bool = False
     ) -> list[Finding]:
-        """Let a version act. Its gate is loaded first, whatever `force` says.
+        """Let a version act. Its gate must be one that can be served, whatever `force` says.
 
         Returns what was found. Raises `Refused` where a bar is broken, unless `force`.
         """
@@ -141,7 +136,7 @@ class Registry:
         with self._locked() as lineup:
             if name == lineup.current:
                 raise VersionError(f"version {name} acts already.")
-            self.gate(name)
+            standards.require_usable(name, self.gate(name))
             findings = self.judge(name, standards)
             if not (force or all(found.kept for found in findings)):
                 raise Refused(name, findings)
@@ -160,9 +155,16 @@ class Registry:
             return [nothing, *labels, *judge(version.report, {}, standards.bars)]
         fits = version.dimensions == acting.dimensions
         words = f"sentence vectors: {version.dimensions} numbers, the acting version's "
+        encoders = {version.encoder, acting.encoder}
         return [
             *judge_labels(version.labels, acting.labels, standards.experts, standards.disabled),
             Finding(fits, f"{words}{acting.dimensions}"),
+            # Of many encoders the vectors have as many numbers, and mean something else.
+            Finding(
+                len(encoders) == 1 or "" in encoders,
+                f"encoder: {version.encoder or 'not named'}, the acting version's "
+                f"{acting.encoder or 'not named'}",
+            ),
             *judge(version.report, acting.report, standards.bars),
         ]
 
@@ -179,18 +181,24 @@ class Registry:
             self._commit(lineup, after, signature, "rollback", lineup.current, after.current)
             return after
 
-    def shadow(self, name: str | None, signature: Signature) -> None:
+    def shadow(self, name: str | None, signature: Signature, standards: Standards = _ANY) -> None:
         """Let a version decide beside the one that acts, without acting itself; None ends it."""
         with self._locked() as lineup:
-            self._check_free(name, lineup)
+            self._check_free(name, lineup, standards)
             after = replace(lineup, shadow=name)
             before = lineup.shadow or "-"
             self._commit(lineup, after, signature, "shadow", before, name or "-")
 
-    def canary(self, name: str | None, share: float, signature: Signature) -> None:
+    def canary(
+        self,
+        name: str | None,
+        share: float,
+        signature: Signature,
+        standards: Standards = _ANY,
+    ) -> None:
         """Let a version act for a share of the traffic, above 0 and at most 1; None ends it."""
         with self._locked() as lineup:
-            self._check_free(name, lineup)
+            self._check_free(name, lineup, standards)
             part = 0.0 if name is None else check_share(share)
             after = replace(lineup, canary=name, share=part)
             self._commit(lineup, after, signature, "canary", _portion(lineup), _portion(after))
@@ -244,12 +252,12 @@ class Registry:
         write_lineup(self.folder, replace(new, change=change))
         self._history.append(change)
 
-    def _check_free(self, name: str | None, lineup: Lineup) -> None:
-        """A version that watches or acts for a share must be loadable, and not act anyway."""
+    def _check_free(self, name: str | None, lineup: Lineup, standards: Standards) -> None:
+        """A version that watches or acts for a share must be usable, and not act anyway."""
         if name is not None:
             if check_name(name) == lineup.current:
                 raise VersionError(f"version {name} acts already: name another one.")
-            self.gate(name)
+            standards.require_usable(name, self.gate(name))
 
     def _next_name(self) -> str:
         # A removed number is not given again: figures and logs that name it are still there.

@@ -84,7 +84,7 @@ def disabled(probabilities: Mapping[str, float], names: Collection[str], least: 
 
 def late(names: Sequence[str], limits: Limits, avoided: bool) -> str:
     """Name the queues that outlast the deadline, and what was done about it."""
-    queues = listed([f"{name} {limits.waits[name]:.1f} s" for name in names])
+    queues = listed([f"{name} {limits.waits.get(name, 0.0):.1f} s" for name in names])
     left = f"longer than the {max(0.0, limits.seconds_left or 0.0):.1f} s left"
     done = "others answer" if avoided else "no queue is shorter, one expert alone is asked"
     return f"queue {queues}, {left}: {done}"

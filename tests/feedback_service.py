@@ -86,8 +86,9 @@ class ToyRouter:
         trace: Carrier,
         situation: Situation = CALM,
         key: str = "",
+        keep: bool = True,
     ) -> Decision:
-        route = partial(self.live.route, messages, overrides, situation, key)
+        route = partial(self.live.route, messages, overrides, situation, key, keep=keep)
         return await asyncio.to_thread(route)
 
 

@@ -11,8 +11,9 @@ from test_router_routing import toy_gate
 
 from router.bars import Bar
 from router.gate import Gate
+from router.standards import Standards
 from router.version import Signature
-from router.versions import Registry, Standards
+from router.versions import Registry
 
 BY = Signature("tester@here", "because")
 EXPERTS = ("general", "code", "legal", "multilingual")

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from router.standards import Standards
 from router.version import Signature
-from router.versions import Registry, Standards
+from router.versions import Registry
 
 MODULES = ("versions.py", "version.py", "lineup.py", "history.py")
 BY = Signature("killed", "a reason")

@@ -126,6 +126,20 @@ def test_corrected_and_doubtful_decisions_become_rows(place: Place) -> None:
     assert [one["score"] for one in open_rows] == [None, -0.5, 1.0]
 
 
+def test_labels_that_were_filled_in_by_hand_stay(place: Place) -> None:
+    place.keep([row(n, text=f"Unsure {n}", probabilities=UNSURE) for n in range(3)])
+    target = place.folder / "rows.jsonl"
+    place.done("rows", "--out", str(target))
+    labelled = place.written("rows.to-label.jsonl")
+    labelled[1]["domain"] = "legal"
+    labelled.append({**labelled[0], "decision_id": "pruned since", "domain": "code"})
+    other = place.folder / "rows.to-label.jsonl"
+    other.write_text("".join(json.dumps(one) + "\n" for one in labelled))
+    place.done("rows", "--out", str(target))
+    found = {one["decision_id"]: one["domain"] for one in place.written("rows.to-label.jsonl")}
+    assert found == {"dec-0": None, "dec-1": "legal", "dec-2": None, "pruned since": "code"}
+
+
 def test_rows_are_what_training_reads(place: Place) -> None:
     place.keep([corrected(n, f"prompt number {n}", EXPERTS[n % 4]) for n in range(8)])
     place.done("rows", "--out", str(place.folder / "rows.jsonl"))

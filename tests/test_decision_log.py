@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,15 @@ import pytest
 from logged_rows import row
 
 from orchestrator.config import FeedbackConfig
-from orchestrator.decision_log import Bounds, DecisionLog, LogError, log_file, read_log
+from orchestrator.decision_log import (
+    FILE,
+    Bounds,
+    DecisionLog,
+    LogError,
+    _use_wal,
+    log_file,
+    read_log,
+)
 from orchestrator.latency_class import LatencyClass, latency_class
 from router.draw import Draw
 from router.logged_decision import LoggedDecision, Opinion, Read
@@ -287,3 +296,15 @@ def test_the_log_lies_in_the_home_folder_unless_said(
 )
 def test_a_time_has_a_class(seconds: float, name: str) -> None:
     assert latency_class(seconds) is LatencyClass(name)
+
+
+def test_a_new_file_that_another_process_opens_too_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    threading.Timer(0.3, lambda: other.execute("COMMIT")).start()
+    started = time.monotonic()
+    database = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+    _use_wal(database)
+    assert time.monotonic() - started >= 0.2
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from gate_folders import BY, EXPERTS, STANDARDS, gate, registry_in, saved
+from gate_folders import BY, EXPERTS, STANDARDS, gate, registry_in, saved, tree
 from test_router_routing import word_vectors
 
 from router.cast import position
@@ -374,6 +374,29 @@ def test_a_canary_acts_for_its_share_and_one_key_stays_with_it(tmp_path: Path) -
 
 def version(router: LiveRouter, key: str) -> str:
     return router.route(said("banana"), key=key).router_version
+
+
+def test_a_version_that_is_both_is_compared_once(tmp_path: Path) -> None:
+    registry = registry_in(tmp_path, 9.0)
+    registry.shadow("1", BY)
+    registry.canary("1", 0.5, BY)
+    with live(registry) as router:
+        for number in range(60):
+            router.route(said("banana"), key=f"{number}")
+    roles = [pair.role for pair in read_pairs(registry.folder / LOG_FOLDER)]
+    assert len(roles) == 60
+    assert {"shadow", "canary"} == set(roles)
+
+
+def test_who_only_looks_leaves_no_trace(tmp_path: Path) -> None:
+    registry = registry_in(tmp_path, 9.0)
+    registry.shadow("1", BY)
+    before = tree(registry.folder)
+    router = LiveRouter(registry, build, notes=False, keep_features=True)
+    assert router.route(said("python"), key="a").chosen == ("code",)
+    router.close()
+    assert tree(registry.folder) == before
+    assert not [count for count in router.counts() if count.name != "serving"]
 
 
 def test_keys_fall_evenly_and_otherwise_for_another_canary() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,14 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path) -> None:
         assert set(again.table.rows) < set(read_losses_of(whole, tmp_path).rows)
         again.add("Wer bist du?", AnswerLoss((1.5, 1.75), 3))
         assert path.read_bytes() == whole
+
+
+def test_going_on_writes_nothing_anew(tmp_path: Path) -> None:
+    path = tmp_path / "losses.jsonl"
+    written(path)
+    os.utime(path, (1.0, 1.0))
+    LossFile(path, EXPERTS, MARKS)
+    assert path.stat().st_mtime == 1.0
 
 
 def read_losses_of(content: bytes, folder: Path) -> LossTable:

@@ -53,6 +53,15 @@ def test_experts_that_lose_least_where_the_gate_leads_are_promised(
     assert again.metadata[METADATA_KEY]["rows"] == sum(name != "general" for name in lead)
 
 
+def test_a_prompt_that_comes_again_is_no_further_evidence(
+    gate: Gate, rows: list[LabelledPrompt]
+) -> None:
+    losses = table(rows, right=True)
+    once = with_promises(gate, rows, word_vectors, "general", losses)
+    twice = with_promises(gate, [*rows, *rows], word_vectors, "general", losses)
+    assert twice.metadata[METADATA_KEY] == once.metadata[METADATA_KEY]
+
+
 def test_the_card_tells_the_promises_of_now_and_only_them(
     gate: Gate, rows: list[LabelledPrompt], tmp_path: Path
 ) -> None:

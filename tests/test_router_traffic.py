@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -269,6 +270,51 @@ def test_a_service_notes_its_traffic_and_no_probe(tmp_path: Path) -> None:
     vectors = {tuple(sighting.vector.tolist()) for sighting in record.sample}
     halves = word_vectors([*TEXTS]).astype(np.float16)
     assert vectors <= {tuple(row) for row in halves.tolist()}
+
+
+def test_of_who_wants_nothing_stored_no_vector_is_kept(tmp_path: Path) -> None:
+    registry = registry_in(tmp_path)
+    with live(registry) as router:
+        router.route(said("python"), key="a", keep=False)
+        router.route(said("hola"), key="b")
+    (record,) = read_records(registry.folder / TRAFFIC_FOLDER)
+    assert sum(hour.requests for hour in record.hours) == 2
+    (kept,) = record.sample
+    np.testing.assert_array_equal(kept.vector, word_vectors(["hola"])[0].astype(np.float16))
+    assert (registry.folder / TRAFFIC_FOLDER).stat().st_mode & 0o077 == 0
+
+
+def test_vectors_go_in_time_although_no_request_comes(
+    noting: Callable[..., Traffic], tmp_path: Path
+) -> None:
+    clock = Clock()
+    traffic = noting(clock, flush_s=0.02)
+    traffic.add(decision("a"), named=False)
+    folder = tmp_path / "traffic"
+    assert until(lambda: any(record.sample for record in read_records(folder)))
+    clock.now += (HOURS_SAMPLED + 1) * HOUR
+    assert until(lambda: not any(record.sample for record in read_records(folder)))
+    assert requests(folder) == 1
+    traffic.close()
+
+
+def test_vectors_of_a_router_that_ended_go_when_another_begins(
+    noting: Callable[..., Traffic], tmp_path: Path
+) -> None:
+    clock = Clock()
+    first = noting(clock)
+    first.add(decision("a"), named=False)
+    first.close()
+    folder = tmp_path / "traffic"
+    (path,) = folder.glob("*.safetensors")
+    os.utime(path, (clock.now, clock.now))
+    clock.now += (HOURS_SAMPLED + 1) * HOUR
+    second = noting(clock)
+    second.add(decision("b"), named=False)
+    second.close()
+    assert requests(folder) == 2
+    assert [len(record.sample) for record in read_records(folder)] == [0, 1]
+    assert path.stat().st_mtime == clock.now - (HOURS_SAMPLED + 1) * HOUR
 
 
 def build_chosen(text: str) -> tuple[str, ...]:

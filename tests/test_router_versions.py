@@ -18,11 +18,12 @@ from test_router_routing import word_vectors
 
 from router.bars import Bar, figure, judge, judge_labels
 from router.features import featurize
-from router.gate import METADATA_FILE, WEIGHTS_FILE
+from router.gate import METADATA_FILE, WEIGHTS_FILE, Gate, GateError
 from router.history import HISTORY_FILE
 from router.lineup import LINEUP_FILE, Lineup, VersionError, read_lineup
+from router.standards import Standards
 from router.version import MANIFEST_FILE, REPORT_FILE, Signature, fingerprint_of
-from router.versions import Refused, Registry, Standards
+from router.versions import Refused, Registry
 
 HERE = Path(__file__).parent
 
@@ -334,6 +335,45 @@ def test_promotion_ends_what_a_version_was_besides(tmp_path: Path) -> None:
     ]
 
 
+def test_a_version_that_no_service_could_serve_gets_no_role(tmp_path: Path) -> None:
+    def refuses(_gate: Gate) -> None:
+        raise GateError("it promises nothing for max_risk 0.1")
+
+    registry = registry_in(tmp_path, 0.1)
+    standards = replace(STANDARDS, usable=refuses)
+    for change in (
+        lambda: registry.promote("1", BY, standards, force=True),
+        lambda: registry.shadow("1", BY, standards),
+        lambda: registry.canary("1", 0.5, BY, standards),
+    ):
+        with pytest.raises(VersionError, match=r"version 1 cannot act here: it promises nothing"):
+            change()
+    assert registry.lineup().roles("1") == []
+
+
+def test_a_version_for_another_encoder_is_refused_though_its_vectors_are_as_long(
+    tmp_path: Path,
+) -> None:
+    registry = registry_in(tmp_path)
+    for number, encoder in enumerate(("words", "other-words"), start=1):
+        folder = tmp_path / f"new-{number}"
+        replace(gate(0.1 * number), encoder=encoder).save(folder)
+        registry.add(folder, BY)
+    registry.promote("1", BY, STANDARDS, force=True)
+    with pytest.raises(Refused) as caught:
+        registry.promote("2", BY, STANDARDS)
+    broken = [found.words for found in caught.value.findings if not found.kept]
+    assert broken == ["encoder: other-words, the acting version's words"]
+
+
+def test_a_damaged_history_stops_no_rollback(tmp_path: Path) -> None:
+    registry = registry_in(tmp_path, 0.1)
+    registry.promote("1", BY, STANDARDS)
+    path = registry.folder / HISTORY_FILE
+    path.write_text("no change\n" + path.read_text() + "\0\0\n")
+    assert registry.rollback(BY).current == "0"
+
+
 def test_a_line_of_history_torn_by_a_kill_is_written_anew(tmp_path: Path) -> None:
     registry = registry_in(tmp_path, 0.1)
     registry.promote("1", BY, STANDARDS)
@@ -387,7 +427,8 @@ TURNS = """
 import sys
 from pathlib import Path
 from router.version import Signature
-from router.versions import Registry, Standards
+from router.standards import Standards
+from router.versions import Registry
 from router.lineup import VersionError
 
 registry = Registry(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -20,8 +20,9 @@ from orchestrator.config import Config
 from orchestrator.registry import open_registry
 from router.comparison_log import LOG_FOLDER, read_pairs
 from router.gate import WEIGHTS_FILE, Gate
+from router.standards import Standards
 from router.version import Signature
-from router.versions import Registry, Standards
+from router.versions import Registry
 
 pytestmark = [pytest.mark.cluster, pytest.mark.models, pytest.mark.timeout(600)]
 

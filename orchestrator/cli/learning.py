@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +12,7 @@ import click
 
 from orchestrator.cli.config_option import config_option, load_config
 from orchestrator.cli.console import out, readable_errors
+from orchestrator.cli.moment import read_moment
 
 if TYPE_CHECKING:
     from orchestrator.appraisal import Estimated
@@ -24,24 +22,11 @@ if TYPE_CHECKING:
     from router.off_policy import Appraisal
 
 _File = click.Path(dir_okay=False, path_type=Path)
-_SECONDS = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
-def _moment(_context: click.Context, _option: click.Parameter, value: str | None) -> float:
-    """Seconds since 1970 of "7d", "2026-11-01" or "2026-11-01T08:00+01:00"; UTC unless it says."""
-    if value is None:
-        return 0.0
-    if ago := re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", value):
-        return time.time() - float(ago[1]) * _SECONDS[ago[2]]
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError as error:
-        words = f"{value!r} is neither a time (2026-11-01) nor an age (30m, 12h, 7d, 2w)."
-        raise click.BadParameter(words) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-_since = click.option("--since", callback=_moment, help="2026-11-01, or an age: 30m, 12h, 7d, 2w.")
+_since = click.option(
+    "--since", callback=read_moment, help="2026-11-01, or an age: 30m, 12h, 7d, 2w."
+)
 _tenant = click.option("--tenant", help="Decisions of this tenant alone.")
 
 
@@ -76,7 +61,7 @@ def rows(
 
     OUT gets those for which feedback named an expert. Those without go into a file of their own,
     with `domain` null and the candidates beside it: they are doubtful, or were scored below 0. Fill
-    in `domain`, and it is training data, too.
+    in `domain`, and it is training data, too; it stays when the file is written again.
 
     \b
     collegium router rows --out corrected.jsonl --since 30d
@@ -92,7 +77,8 @@ def rows(
     config = load_config(path)
     with readable_errors(LogError, OSError, ValueError):
         lessons = learn(_read(config, since, tenant), below)
-        ready, open_ = write_rows(target, lessons.corrected), write_rows(other, lessons.doubtful)
+        ready = write_rows(target, lessons.corrected)
+        open_ = write_rows(other, lessons.doubtful, labelled=True)
         encoder = config.encoder.source
         kept = write_features(features, lessons.corrected, encoder) if features else 0
     _say(f"{target}: {ready} rows with a domain, for `collegium train router --data {target}`")

@@ -15,6 +15,7 @@ from orchestrator.cli.router_tables import show_findings
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
+    from router.standards import Standards
     from router.version import Signature
     from router.versions import Registry
 
@@ -56,13 +57,20 @@ def sign(why: str) -> Signature:
     return Signature(f"{user}@{socket.gethostname()}", why)
 
 
+def standards_of(config: Config) -> Standards:
+    """What a version is judged by before it may act."""
+    from orchestrator.registry import standards
+
+    return standards(config)
+
+
 def promote_version(config: Config, name: str, why: str, *, force: bool = False) -> None:
     """Let a version act, and show what its report was asked."""
-    from orchestrator.registry import standards
     from router.versions import Refused
 
     try:
-        found = registry_of(config).promote(name, sign(why), standards(config), force=force)
+        given = name, sign(why), standards_of(config)
+        found = registry_of(config).promote(*given, force=force)
     except Refused as error:
         show_findings(error.findings)
         hint = f"`collegium router promote {name} --force --why TEXT` promotes it all the same."

@@ -111,7 +111,7 @@ def _decide(config_path: str | None, text: str, routing: Routing) -> RoutingRepo
         config = Config.load(Path(config_path) if config_path else None)
         pipeline = Pipeline(
             config,
-            RouterReplica(config),
+            RouterReplica(config, notes=False),
             RetrieverReplica(config),
             Combiner(config, {}),
             Telemetry(config.telemetry.service_name, "cli"),

@@ -16,6 +16,7 @@ from orchestrator.cli.registry import promote_version
 from orchestrator.cli.registry import readable as _readable
 from orchestrator.cli.registry import registry_of as _registry
 from orchestrator.cli.registry import sign as _signature
+from orchestrator.cli.registry import standards_of as _standards
 from orchestrator.cli.registry import why_option as _why
 from orchestrator.cli.router_experts import forget, teach
 from orchestrator.cli.router_health import health
@@ -140,7 +141,8 @@ def shadow(name: str | None, off: bool, why: str, path: Path | None) -> None:
     """Let a version decide on live traffic without acting; `compare` shows how often it agrees."""
     _one_of(name, off)
     with _readable():
-        _registry(_load(path)).shadow(name, _signature(why))
+        config = _load(path)
+        _registry(config).shadow(name, _signature(why), _standards(config))
     out.print(f"version {name} watches. {_FOLLOWED}" if name else "no version watches.")
 
 
@@ -160,7 +162,8 @@ def canary(name: str | None, share: float, off: bool, why: str, path: Path | Non
     """Let a version act for a share of the traffic. A larger share keeps those it had."""
     _one_of(name, off)
     with _readable():
-        _registry(_load(path)).canary(name, share, _signature(why))
+        config = _load(path)
+        _registry(config).canary(name, share, _signature(why), _standards(config))
     acts = f"version {name} acts for {share:.1%} of the traffic. {_FOLLOWED}"
     out.print(acts if name else "no version is a canary.")
 

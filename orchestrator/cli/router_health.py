@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.text import Text
 
 from orchestrator.cli.config_option import config_option, load_config
 from orchestrator.cli.console import out, readable_errors
+from orchestrator.cli.moment import read_moment
 from orchestrator.cli.registry import readable, registry_of
 
 if TYPE_CHECKING:
@@ -22,16 +21,18 @@ if TYPE_CHECKING:
     from router.drift import Drift
     from router.health import Health
 
-_SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
-
 
 @click.command()
 @click.option(
-    "--since", default="7d", show_default=True, help="30m, 12h, 7d, or a time in ISO 8601."
+    "--since",
+    default="7d",
+    show_default=True,
+    callback=read_moment,
+    help="30m, 12h, 7d, 2w, or a time in ISO 8601 (UTC unless it says).",
 )
 @click.option("--json", "as_json", is_flag=True)
 @config_option
-def health(since: str, as_json: bool, path: Path | None) -> None:
+def health(since: float, as_json: bool, path: Path | None) -> None:
     """Show what recent traffic says about the experts and the version of the router that acts.
 
     Dead: experts that nobody asks. Twins: experts that are asked the same. Drift: requests other
@@ -42,7 +43,7 @@ def health(since: str, as_json: bool, path: Path | None) -> None:
     from router.health import examine
     from router.traffic_record import TRAFFIC_FOLDER, read_records
 
-    config, begin = load_config(path), _moment(since)
+    config, begin = load_config(path), since
     with readable(), readable_errors(GateError):
         registry = registry_of(config)
         name = registry.lineup().current
@@ -61,18 +62,6 @@ def health(since: str, as_json: bool, path: Path | None) -> None:
     _show_uses(found)
     _show_pairs(found)
     _show_drift(found.drift)
-
-
-def _moment(since: str) -> float:
-    found = re.fullmatch(r"(\d+)([mhd])", since)
-    if found:
-        return time.time() - int(found[1]) * _SECONDS[found[2]]
-    try:
-        return datetime.fromisoformat(since).timestamp()
-    except ValueError as error:
-        raise click.UsageError(
-            f"--since {since!r} must be like 30m, 12h or 7d, or a time like 2026-05-01T12:00."
-        ) from error
 
 
 def _plain(found: Health) -> dict[str, Any]:
