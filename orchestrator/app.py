@@ -146,12 +146,11 @@ class GatewayReplica:
     ) -> None:
         traces = config.telemetry
         telemetry = Telemetry(traces.service_name, "gateway", enabled=traces.traces)
+        least = {
+            names: config.deployment(names).autoscaling.min_replicas for names in groups(config)
+        }
         ports = {
-            name: ExpertHandle(
-                experts[name],
-                deployment_name(names, config),
-                config.deployment(names).autoscaling.min_replicas,
-            )
+            name: ExpertHandle(experts[name], deployment_name(names, config), least[names])
             for names in groups(config)
             for name in names
         }
@@ -182,9 +181,9 @@ class RouterHandle:
         keep: bool = True,
     ) -> Decision:
         """See `RouterPort`."""
-        asked = (messages, overrides, trace, situation, key, keep)
         with _own_errors():
-            return cast(Decision, await self.handle.route.remote(*asked))
+            asked = self.handle.route.remote(messages, overrides, trace, situation, key, keep)
+            return cast(Decision, await asked)
 
 
 @dataclass(frozen=True)
