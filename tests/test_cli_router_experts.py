@@ -225,7 +225,7 @@ def test_health_looks_at_the_time_it_is_asked_about(place: Place) -> None:
     served(place, [row.text for row in prompts(60, 62)])
     assert "60 requests since" in place.done("health", "--since", "2h")
     assert "0 requests since" in place.done("health", "--since", "2999-01-01T00:00")
-    assert "must be like 30m, 12h or 7d" in place.refused("health", "--since", "yesterday")
+    assert "nor an age (30m, 12h, 7d, 2w)" in place.refused("health", "--since", "yesterday")
 
 
 def test_health_does_not_call_a_disabled_expert_dead(place: Place) -> None:
