@@ -85,6 +85,10 @@ def _rights(found: Found) -> str:
         (f"at most {rate} of the verdicts false", _of(one), _interval(one))
         for rate, one in found["by_false_verdicts"].items()
     ]
+    other += [
+        (f"none over all; of each row p ≤ {chance}", _of(one), _interval(one))
+        for chance, one in found["by_single_chance"].items()
+    ]
     margin = found["regret"]["decisive"]
     if margin is not None:
         one = {"hits": round(margin["accuracy"]["value"] * margin["rows"]), "rows": margin["rows"]}

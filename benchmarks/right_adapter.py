@@ -25,6 +25,8 @@ from benchmarks.decisive import (
 )
 
 RATES = (0.05, 0.01, 0.001)
+CHANCES = (0.05, 0.1, 0.2)
+"""Of single verdicts, for runs with too few tokens to hold the rate over all of them."""
 WORST = 12
 
 
@@ -58,21 +60,24 @@ class Bout:
 @dataclass(frozen=True, eq=False)
 class Verdicts:
     """Which rows have a right adapter: `counts` [n]; `best` [n] are the columns of the least loss,
-    -1 where it is not known."""
+    -1 where it is not known, and `chances` [n] how likely a lead as large is by chance, else 1."""
 
     best: Indices
     counts: Flags
     base_is_best: Flags
+    chances: Floats
 
 
 def judge(bout: Bout, rate: float = RATE) -> Verdicts:
     """Decide every row, with at most a share `rate` of the decided ones wrong in expectation."""
     leads = [lead(tokens) for tokens in bout.losses if tokens is not None]
     best, decided = np.full(len(bout.losses), -1), np.zeros(len(bout.losses), dtype=np.bool_)
+    chances = np.ones(len(bout.losses))
+    chances[bout.measured] = [found.chance for found in leads]
     best[bout.measured] = [found.best for found in leads]
     decided[bout.measured] = beyond_noise([found.chance for found in leads], rate)
     base = best == bout.experts.index(bout.base)
-    return Verdicts(best, decided & ~base, decided & base)
+    return Verdicts(best, decided & ~base, decided & base, chances)
 
 
 def figures(bout: Bout, router: str) -> dict[str, Any]:
@@ -91,6 +96,12 @@ def figures(bout: Bout, router: str) -> dict[str, Any]:
             f"{rate:g}": hits((bout.choices[router] == found.best)[found.counts])
             for rate, found in at.items()
         },
+        "by_single_chance": {
+            f"{chance:g}": hits(
+                (bout.choices[router] == verdicts.best)[_alone(bout, verdicts, chance)]
+            )
+            for chance in CHANCES
+        },
         "accuracy": {name: hits(chosen == bout.labels) for name, chosen in bout.choices.items()},
         "sub_domains": _by_sub_domain(bout, verdicts, router),
         "missed": _pairs(bout, verdicts.best, bout.choices[router], verdicts.counts),
@@ -98,6 +109,12 @@ def figures(bout: Bout, router: str) -> dict[str, Any]:
             bout, bout.labels, bout.choices[router], np.ones(len(bout.labels), dtype=np.bool_)
         ),
     }
+
+
+def _alone(bout: Bout, verdicts: Verdicts, chance: float) -> Flags:
+    adapter = bout.measured & (verdicts.best != bout.experts.index(bout.base))
+    found: Flags = adapter & (verdicts.chances <= chance)
+    return found
 
 
 def _by_sub_domain(bout: Bout, verdicts: Verdicts, router: str) -> dict[str, Any]:
