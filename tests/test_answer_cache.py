@@ -67,6 +67,19 @@ def test_the_log_of_decisions_tells_what_a_kept_answer_stands_on(
     assert unkept.sources == ()
 
 
+def test_a_kept_answer_to_an_abstention_is_logged_as_no_stand_in(
+    kept: Service, tmp_path: Path
+) -> None:
+    recorder = Recorder(kept.config, Metrics(), tmp_path / "log" / "decisions.sqlite")
+    pipeline = cached(kept, recorder=recorder)
+    asked: dict[str, Any] = {"model": "auto", "routing": {"min_confidence": 1.0}}
+    kinds = [seen(finish).kind for _, finish in (ask(kept, pipeline, **asked) for _ in range(2))]
+    recorder.close()
+    rows = list(read_log(tmp_path / "log" / FILE_OF_LOG))
+    assert kinds == ["miss", "exact"]
+    assert [(row.abstained, row.stood_in) for row in rows] == [(True, False)] * 2
+
+
 def test_no_other_tenant_gets_it(kept: Service) -> None:
     pipeline = cached(kept)
     ask(kept, pipeline)
